@@ -1,0 +1,1 @@
+"""Megaphone: a sidecar and bridge for ejabberd."""

@@ -1,0 +1,1 @@
+"""Prometheus metrics of the port and of the bridge."""
