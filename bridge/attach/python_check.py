@@ -1,0 +1,173 @@
+"""Whether the node's own user can run a Python with Megaphone in it: found out by doing it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from bridge.attach.identity import acting_as
+from bridge.cli.errors import CommandError, ExitStatus
+
+if TYPE_CHECKING:
+    from bridge.attach.node_process import NodeProcess
+
+#: Seconds that the imports may take; a cold disk needs some.
+CHECK_TIMEOUT: Final = 60.0
+
+#: What the port program and its workers import. `find_spec` for the program itself, which takes
+#: hold of file descriptors when it starts.
+_PROGRAM: Final = """
+import importlib.util, json, sys
+import aiohttp, jinja2, prometheus_client, pydantic_settings, yaml
+import erlang_port, metrics, bridge.version
+if importlib.util.find_spec("bridge.port_program") is None:
+    raise ImportError("no module bridge.port_program")
+print(json.dumps({"version": bridge.version.__version__, "python": sys.version.split()[0]}))
+"""
+
+REMEDY: Final = (
+    "make an environment that every user can read: python3 -m venv /opt/megaphone && "
+    "/opt/megaphone/bin/pip install megaphone && /opt/megaphone/bin/megaphone attach"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class PythonFound:
+    """A Python that the node's user can run."""
+
+    executable: str
+    python: str
+    version: str
+
+
+def check(node: NodeProcess, executable: str) -> PythonFound:
+    """Runs the Python as the node's user, in the node's view of the file system.
+
+    Args:
+        node: The node that will start it.
+        executable: Its absolute path; a virtual environment's own, links not followed.
+
+    Raises:
+        CommandError: PERMISSION when that user cannot read or run it, or the node does not see it;
+            INCOMPATIBLE when it lacks something; TIMEOUT.
+    """
+    if not Path(executable).is_absolute():
+        raise CommandError(
+            f"--python {executable}: not an absolute path",
+            "give the whole path, /opt/megaphone/bin/python for example",
+            ExitStatus.USAGE,
+        )
+    if not Path(executable).exists():
+        raise CommandError(
+            f"--python {executable}: no such file", "give an existing one", ExitStatus.USAGE
+        )
+    try:
+        done = _run(node, (executable, "-I", "-c", _PROGRAM))
+    except subprocess.TimeoutExpired as error:
+        raise CommandError(
+            f"{executable} took more than {CHECK_TIMEOUT:.0f} s to import Megaphone",
+            "see what its disk does, then try again",
+            ExitStatus.TIMEOUT,
+        ) from error
+    except OSError as error:
+        raise _unreachable(node, executable, error.strerror or str(error)) from error
+    if done.returncode in {126, 127} and not done.stdout:
+        raise _unreachable(node, executable, done.stderr.strip().rpartition(": ")[2])
+    try:
+        told = json.loads(done.stdout)
+        return PythonFound(executable, told["python"], told["version"])
+    except (ValueError, KeyError, TypeError) as error:
+        reason = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
+        if _imports_here(executable):
+            raise CommandError(
+                f"user {node.user} cannot run {executable} as you can: {reason}",
+                REMEDY,
+                ExitStatus.PERMISSION,
+            ) from error
+        raise CommandError(
+            f"{executable} cannot run Megaphone: {reason}",
+            f"install it there: {executable} -m pip install megaphone",
+            ExitStatus.INCOMPATIBLE,
+        ) from error
+
+
+def _run(node: NodeProcess, command: tuple[str, ...]) -> subprocess.CompletedProcess[str]:
+    environment = {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8"}
+    root = os.geteuid() == 0
+    if root and node.own_mounts:
+        groups = ",".join(map(str, node.groups))
+        command = (
+            *("nsenter", "--target", str(node.pid), "--mount", "--"),
+            *("setpriv", "--reuid", str(node.uid), "--regid", str(node.gid)),
+            *(("--groups", groups) if groups else ("--clear-groups",)),
+            *command,
+        )
+    elif node.own_mounts and not node.sees(Path(command[0])):
+        raise FileNotFoundError(2, "the node does not see it", command[0])
+    switch = root and not node.own_mounts and node.uid != 0
+    return subprocess.run(
+        command,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        cwd="/",
+        env=environment,
+        timeout=CHECK_TIMEOUT,
+        check=False,
+        user=node.uid if switch else None,
+        group=node.gid if switch else None,
+        extra_groups=node.groups if switch else None,
+    )
+
+
+def _imports_here(executable: str) -> bool:
+    """Whether the caller, who may read more, can run it."""
+    try:
+        done = subprocess.run(
+            (executable, "-I", "-c", _PROGRAM),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            cwd="/",
+            timeout=CHECK_TIMEOUT,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.returncode == 0
+
+
+def _unreachable(node: NodeProcess, executable: str, reason: str) -> CommandError:
+    with acting_as(node):
+        wall = _first_closed(Path(executable))
+    if wall is not None:
+        what = f"user {node.user} cannot run {executable}: {wall} is closed to it"
+    elif node.own_mounts:
+        what = (
+            f"the node does not see {executable} (systemd's ProtectHome hides /home, /root and "
+            f"/run/user from it): {reason}"
+        )
+    else:
+        what = f"user {node.user} cannot run {executable}: {reason}"
+    return CommandError(what, REMEDY, ExitStatus.PERMISSION)
+
+
+def _first_closed(executable: Path) -> Path | None:
+    """The first directory on the way, links followed, that the current user may not enter."""
+    pending = [executable]
+    seen: set[Path] = set()
+    while pending:
+        path = pending.pop()
+        if path in seen:
+            continue
+        seen.add(path)
+        for directory in reversed(path.parents):
+            if not os.access(directory, os.X_OK, effective_ids=True):
+                return directory
+        if path.is_symlink():
+            pending.append(path.parent / path.readlink())
+    return None
