@@ -1,0 +1,1 @@
+"""HTTP to read: one route family a file."""
