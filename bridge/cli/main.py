@@ -78,6 +78,8 @@ def _run(words: list[str]) -> int:
     except CommandError as error:
         return _report(error, words)
     except TyperException as error:
+        if not error.format_message():
+            return ExitStatus.USAGE  # No command at all: typer has printed the help.
         remedy = f"see: megaphone {_command(words)}--help"
         return _report(
             CommandError(error.format_message().rstrip("."), remedy, ExitStatus.USAGE), words
