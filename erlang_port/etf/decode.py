@@ -29,6 +29,7 @@ _ROOT, _TUPLE, _LIST, _TAIL, _MAP, _RECORD = range(6)
 _atoms: dict[bytes, Term] = {}
 _MAX_ATOMS = 4096
 
+_Head = tuple[int, Atom, Atom, tuple[Atom, ...]]
 _Frame = tuple[Iterator[None], list[Term], Callable[[Term], None], int, Term]
 
 
@@ -200,8 +201,19 @@ def _read(buffer: bytes, position: int, limits: Limits) -> Term:  # noqa: C901  
                 _refuse_count(buffer, position, terms, limits)
             if len(stack) >= max_depth:
                 raise EtfError(f"nested more than {max_depth} deep", position)
+            inner: list[Term] = []
+            if new == _TUPLE:
+                # A tuple mostly begins with binaries, and often holds nothing else.
+                while elements and buffer[position] == 109:
+                    start = position + 5
+                    position = start + u32(buffer, position + 1)[0]
+                    inner.append(buffer[start:position])
+                    elements -= 1
+                if not elements:
+                    append(tuple(inner))
+                    continue
             stack.append((todo, items, append, kind, extra))
-            items = []
+            items = inner
             append = items.append
             todo = repeat(None, elements)
             kind = new
@@ -244,7 +256,7 @@ def _read(buffer: bytes, position: int, limits: Limits) -> Term:  # noqa: C901  
             elif kind == _TAIL:
                 value = ImproperList(extra, items[0]) if extra else items[0]
             elif kind == _RECORD:
-                value = NativeRecord(*extra, tuple(items))
+                value = _record(extra, items)
             else:
                 if position == size:
                     return items[0]
@@ -254,9 +266,11 @@ def _read(buffer: bytes, position: int, limits: Limits) -> Term:  # noqa: C901  
             append(value)
 
 
-def _record_head(
-    buffer: bytes, position: int, fields: int
-) -> tuple[tuple[int, Atom, Atom, tuple[Atom, ...]], int]:
+def _record(head: _Head, values: list[Term]) -> NativeRecord:
+    return NativeRecord(*head, tuple(values))
+
+
+def _record_head(buffer: bytes, position: int, fields: int) -> tuple[_Head, int]:
     flags = buffer[position + 5]
     position += 6
     names = []

@@ -74,6 +74,7 @@ def encode(term: Term, *, limits: Limits = DEFAULT) -> bytes:
 
 def _write(term: Term, parts: list[bytes], limits: Limits) -> None:  # noqa: C901  # one loop: speed
     add = parts.append
+    head = _u32
     atoms = _atoms
     small = _SMALL
     max_depth = limits.max_depth
@@ -84,7 +85,7 @@ def _write(term: Term, parts: list[bytes], limits: Limits) -> None:  # noqa: C90
         for value in todo:
             kind = type(value)
             if kind is bytes:
-                add(_u32(109, len(value)))
+                add(head(109, len(value)))
                 add(value)
                 continue
             if kind is Atom:
@@ -95,16 +96,28 @@ def _write(term: Term, parts: list[bytes], limits: Limits) -> None:  # noqa: C90
                 continue
             if kind is tuple:
                 size = len(value)
-                add(_TUPLES[size] if size < 256 else _u32(105, size))
-                if not size:
-                    continue
+                add(_TUPLES[size] if size < 256 else head(105, size))
                 inner: Iterator[Term] = iter(value)
+                # A tuple often holds nothing but binaries and atoms.
+                for item in inner:
+                    kind = type(item)
+                    if kind is bytes:
+                        add(head(109, len(item)))
+                        add(item)
+                    elif kind is Atom and item in atoms:
+                        add(atoms[item])
+                    else:
+                        inner = chain((item,), inner)
+                        break
+                else:
+                    left -= size
+                    continue
             elif kind is list:
                 if not value:
                     add(b"j")
                     continue
                 size = len(value)
-                add(_u32(108, size))
+                add(head(108, size))
                 inner = chain(value, (_END,))
             elif kind is int:
                 if 0 <= value < 256:
@@ -116,7 +129,7 @@ def _write(term: Term, parts: list[bytes], limits: Limits) -> None:  # noqa: C90
                 continue
             elif kind is str:
                 text = value.encode()
-                add(_u32(109, len(text)))
+                add(head(109, len(text)))
                 add(text)
                 continue
             elif kind is _End:
@@ -130,7 +143,7 @@ def _write(term: Term, parts: list[bytes], limits: Limits) -> None:  # noqa: C90
                 continue
             elif kind is dict:
                 size = len(value) * 2
-                add(_u32(116, len(value)))
+                add(head(116, len(value)))
                 if len(set(map(type, value))) > 1:
                     _refuse_twins(value, parts, limits)
                 inner = chain.from_iterable(value.items())
