@@ -1,12 +1,13 @@
 """The general path: a template's syntax tree inside a loop over the batch.
 
-Rendering a Jinja template costs more for its setting up than for a short text; with the loop inside,
+Setting a rendering up costs Jinja more than a short text does; with the loop inside the template,
 that is paid once a batch. A recipient for whom the template raises, or whose text holds a NUL, must
 not cost the others theirs: then the batch is rendered once more, a recipient at a time.
 """
 
 from __future__ import annotations
 
+import sys
 from itertools import islice, repeat
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,6 +18,7 @@ from bridge.fanout.text import Rendered, TextTooLargeError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from types import TracebackType
 
     from jinja2.sandbox import SandboxedEnvironment
 
@@ -76,6 +78,31 @@ class BatchLoop:
             return Rendered(texts)
         return self._one_by_one(values, count, limit)
 
+    def error(self, values: Mapping[str, bytes]) -> str:
+        """Say what the template raises for one recipient, and in which line.
+
+        The text may hold that recipient's values, so this is for samples only.
+
+        Args:
+            values: the columns by name, of one value each.
+        """
+        decoded = {name: [values[name].decode()] for name in self.columns}
+        try:
+            self._run(self._rows(decoded, 1), sys.maxsize - 1)
+        except Exception as error:  # noqa: BLE001 - a template may raise anything
+            line = self._line(error.__traceback__)
+            return f"line {line}: {type(error).__name__}: {error}"
+        return "it fails"
+
+    def _line(self, traceback: TracebackType | None) -> int:
+        """Find the innermost line of the template in a traceback."""
+        line = 1
+        while traceback is not None:
+            if traceback.tb_frame.f_globals is self._template.root_render_func.__globals__:
+                line = self._template.get_corresponding_lineno(traceback.tb_lineno)
+            traceback = traceback.tb_next
+        return line
+
     def _rows(self, values: Mapping[str, Sequence[str]], count: int) -> Iterable[Any]:
         """What the loop runs over: a string a recipient for one name, a tuple for several."""
         named = [
@@ -110,9 +137,7 @@ class BatchLoop:
 
     def _one(self, row: Sequence[bytes], limit: int) -> bytes | DropReason:
         try:
-            values = {
-                name: [value.decode()] for name, value in zip(self.columns, row, strict=True)
-            }
+            values = {name: [value.decode()] for name, value in zip(self.columns, row, strict=True)}
         except UnicodeDecodeError:
             return "invalid"
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from bridge.fanout import template as templates
+from bridge.fanout.batch_loop import BatchLoop
 from bridge.fanout.text import TemplateError, TextTooLargeError, one_line
 
 if TYPE_CHECKING:
@@ -59,4 +60,4 @@ def _failure(template: Template, sample: Mapping[str, bytes], limit: int) -> str
         case "invalid":
             return "its text holds a character that XML 1.0 forbids"
         case "template":
-            return template.failure(sample)
+            return template.error(sample) if isinstance(template, BatchLoop) else "it fails"

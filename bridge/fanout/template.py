@@ -1,8 +1,8 @@
 """Templates: Jinja2's language in its sandbox, compiled once and run over whole batches.
 
-`compile_template` may hang or want any amount of memory: Jinja computes constant expressions while it
-compiles, and `{{ 9**(9**9) }}` is one. So it is called in a worker only, under the deadline and the
-memory limit of a batch, like everything else here.
+`compile_template` may hang or want any amount of memory: Jinja computes constant expressions while
+it compiles, and `{{ 9**(9**9) }}` is one. So it is called in a worker only, under the deadline and
+the memory limit of a batch, like everything else here.
 """
 
 from __future__ import annotations

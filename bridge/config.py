@@ -1,0 +1,182 @@
+"""Configuration: one TOML file and environment variables; docs/configuration.md lists every key."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+    TomlConfigSettingsSource,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+#: Names the configuration file; without it there is none.
+FILE_VARIABLE: Final = "MEGAPHONE_CONFIG"
+
+_PREFIX: Final = "MEGAPHONE_"
+_NESTED: Final = "__"
+
+_MIB: Final = 1024 * 1024
+
+
+class ConfigurationError(Exception):
+    """The configuration cannot be used; the text names the key and where it was set."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _default_workers() -> int:
+    return max(1, len(os.sched_getaffinity(0)) - 1)
+
+
+class Workers(_Section):
+    """The processes that format batches."""
+
+    count: Annotated[int, Field(ge=1, le=256)] = Field(
+        default_factory=_default_workers, description="worker processes"
+    )
+    memory_limit: Annotated[int, Field(ge=128 * _MIB)] = Field(
+        default=256 * _MIB, description="bytes of address space of one worker"
+    )
+    batch_timeout: Annotated[float, Field(gt=0, le=3600)] = Field(
+        default=10.0, description="seconds that a batch or the check of a template may take"
+    )
+    max_retries: Annotated[int, Field(ge=0, le=100)] = Field(
+        default=3, description="times a batch is formatted again after its worker ended"
+    )
+    queue_limit: Annotated[int, Field(ge=1 * _MIB)] = Field(
+        default=64 * _MIB, description="bytes of batches that may wait for a worker"
+    )
+
+
+class Http(_Section):
+    """The HTTP server, for reading only."""
+
+    enabled: bool = Field(default=True, description="whether to listen at all")
+    host: str = Field(default="127.0.0.1", min_length=1, description="address or name to listen on")
+    port: Annotated[int, Field(ge=0, le=65535)] = Field(
+        default=8470, description="TCP port; 0 takes any that is free"
+    )
+    allowed_hosts: tuple[str, ...] = Field(
+        default=(),
+        description="names that requests may come for, besides loopback's and http.host",
+    )
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _lower_case(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(host.lower() for host in hosts)
+
+
+class Log(_Section):
+    """What reaches the node's log."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="the least severe level that is passed on"
+    )
+
+
+class Configuration(BaseSettings):
+    """All keys with their defaults; read it with `load`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=_PREFIX, env_nested_delimiter=_NESTED, extra="forbid", frozen=True
+    )
+
+    workers: Workers = Field(default_factory=Workers)
+    http: Http = Field(default_factory=Http)
+    log: Log = Field(default_factory=Log)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic-settings passes it
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic-settings passes it
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Environment variables win over the file."""
+        file = TomlConfigSettingsSource(settings_cls, toml_file=os.environ.get(FILE_VARIABLE))
+        return init_settings, env_settings, file
+
+
+def keys(model: type[BaseModel] = Configuration, above: str = "") -> dict[str, str]:
+    """List every key, dotted, with its description."""
+    found: dict[str, str] = {}
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            found |= keys(field.annotation, f"{above}{name}.")
+        else:
+            found[above + name] = field.description or ""
+    return found
+
+
+def load() -> Configuration:
+    """Read the configuration.
+
+    Raises:
+        ConfigurationError: the file cannot be read, or a key is unknown or has a wrong value. It is
+            one line, whatever the number of errors: the first is told.
+    """
+    file = os.environ.get(FILE_VARIABLE)
+    if file is not None:
+        _check_file(Path(file))
+    _check_variables()
+    try:
+        return Configuration()
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False)[0]
+        unknown = first["type"] == "extra_forbidden"
+        message = "there is no such key" if unknown else first["msg"]
+        raise ConfigurationError(_described(first["loc"], message, file)) from None
+    except SettingsError:
+        raise ConfigurationError(
+            f"environment variables {_PREFIX}*: a list is written as JSON, such as '[\"a\"]'"
+        ) from None
+
+
+def _check_file(file: Path) -> None:
+    try:
+        with file.open("rb") as opened:
+            tomllib.load(opened)
+    except OSError as error:
+        raise ConfigurationError(f"{file} ({FILE_VARIABLE}): {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{file}: not TOML: {error}") from None
+
+
+def _check_variables() -> None:
+    """Refuse variables of ours that name no key: pydantic-settings ignores those."""
+    known = {_variable(key) for key in keys()} | {FILE_VARIABLE}
+    for name in sorted(os.environ):
+        if name.startswith(_PREFIX) and _NESTED in name and name.upper() not in known:
+            raise ConfigurationError(f"environment variable {name}: there is no such key")
+
+
+def _variable(key: str) -> str:
+    return _PREFIX + key.replace(".", _NESTED).upper()
+
+
+def _described(location: Sequence[int | str], message: str, file: str | None) -> str:
+    key = ".".join(str(part) for part in location if isinstance(part, str))
+    variable = _variable(key)
+    if any(name.upper() == variable for name in os.environ):
+        return f"environment variable {variable}: {message}"
+    return f"{file}: {key}: {message}"
+
+
+def dumped(configuration: Configuration) -> dict[str, Any]:
+    """Give the configuration as plain values, for the log at debug level."""
+    return configuration.model_dump(mode="json")
