@@ -45,6 +45,8 @@ USUAL_PLACES: Final = (
 _STATUS_BADRPC: Final = 3
 _STATUS_WRONG_USER: Final = 7
 
+_UNKNOWN: Final = re.compile(r"unknown command|undefined function '?(mod_)?megaphone")
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -56,8 +58,8 @@ class Outcome:
 
     @property
     def unknown_command(self) -> bool:
-        """Whether the node runs but does not know the command."""
-        return self.status != 0 and "unknown command" in self.output + self.errors
+        """Whether the node runs but does not know the command, or what carries it out is gone."""
+        return self.status != 0 and bool(_UNKNOWN.search(self.output + self.errors))
 
     @property
     def text(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -146,8 +147,7 @@ def _decide(request: AttachRequest, found: Target, executable: str) -> AttachPla
         warnings.append(
             f"AppArmor enforces {found.process.confined}: it must allow {executable} to run"
         )
-    if found.configuration.own_file is not None:
-        _refuse_other_python(found, executable)
+    _refuse_other_options(found, changes)
     same = (
         status is not None
         and version == __version__
@@ -165,19 +165,20 @@ def _decide(request: AttachRequest, found: Target, executable: str) -> AttachPla
     )
 
 
-def _refuse_other_python(found: Target, executable: str) -> None:
+def _refuse_other_options(found: Target, wanted: Mapping[str, Any]) -> None:
     """The operator's file in CONTRIB_MODULES_CONF_DIR takes the place of the one attach writes."""
     file = found.configuration.own_file
     if file is None:
         return
-    named = module_options.read(file.read_text(encoding="utf-8")).get("python")
-    if named != executable:
-        raise CommandError(
-            f"{file} configures {MODULE} with python: {named}, and takes the place of what attach "
-            "would write",
-            f"write `python: {executable}` there, or remove the file",
-            ExitStatus.CONFIGURATION,
-        )
+    there = module_options.read(file.read_text(encoding="utf-8"))
+    for name, value in wanted.items():
+        if there.get(name) != value:
+            raise CommandError(
+                f"{file} configures {MODULE} with {name}: {there.get(name)}, and takes the place "
+                "of what attach would write",
+                f"write `{name}: {json.dumps(value)}` there, or remove the file",
+                ExitStatus.CONFIGURATION,
+            )
 
 
 def _install(

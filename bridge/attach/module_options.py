@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import TYPE_CHECKING, Any, Final
 
@@ -50,13 +51,16 @@ def change(text: str, changes: Mapping[str, Any]) -> str:
     """
     wanted = {**read(text), **changes}
     changed = text
-    for name, value in changes.items():
-        changed = _set(changed, name, value)
-    if read(changed) != wanted:  # A layout that cannot be edited in place is written anew.
-        document = yaml.safe_load(text)
-        document["modules"][MODULE] = wanted
-        changed = yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
-    return changed
+    with contextlib.suppress(yaml.YAMLError):
+        for name, value in changes.items():
+            changed = _set(changed, name, value)
+    with contextlib.suppress(CommandError):
+        if read(changed) == wanted:
+            return changed
+    # A layout that cannot be edited in place is written anew.
+    document = yaml.safe_load(text)
+    document["modules"][MODULE] = wanted
+    return yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
 
 
 def parse_assignment(text: str) -> tuple[str, Any]:
@@ -79,13 +83,13 @@ def parse_assignment(text: str) -> tuple[str, Any]:
 
 
 def _set(text: str, name: str, value: object) -> str:
-    encoded = json.dumps(value)
+    encoded = _encode(value)
     options = _options_node(text)
     if options is None:
         return text
     for key, old in options.value:
         if key.value == name:
-            start, end = old.start_mark.index, old.end_mark.index
+            start, end = old.start_mark.index, _end(old)
             end = start + len(text[start:end].rstrip())
             return f"{text[:start]}{encoded}{text[end:]}"
     start = options.start_mark.index
@@ -94,6 +98,28 @@ def _set(text: str, name: str, value: object) -> str:
         return f"{text[: start + 1]}{name}: {encoded}{comma}{text[start + 1 :]}"
     indent = " " * options.start_mark.column
     return f"{text[:start]}{name}: {encoded}\n{indent}{text[start:]}"
+
+
+def _end(node: yaml.Node) -> int:
+    """Where a value ends: a block's own mark lies behind the comments that follow it."""
+    while isinstance(node, yaml.CollectionNode) and node.value and not node.flow_style:
+        last = node.value[-1]
+        node = last[1] if isinstance(last, tuple) else last
+    return int(node.end_mark.index)
+
+
+def _encode(value: object) -> str:
+    """A value as YAML on one line, strings quoted so that no reader takes them for another type."""
+    match value:
+        case str():
+            return str(yaml.safe_dump(value, default_style='"', width=1 << 30)).strip()
+        case list():
+            return f"[{', '.join(map(_encode, value))}]"
+        case dict():
+            pairs = (f"{_encode(str(name))}: {_encode(inner)}" for name, inner in value.items())
+            return f"{{{', '.join(pairs)}}}"
+        case _:
+            return json.dumps(value, default=str)
 
 
 def _options_node(text: str) -> yaml.MappingNode | None:

@@ -47,7 +47,8 @@ def detach(ejabberdctl: str | None, pid: int | None, say: Callable[[str], None])
     found = target.find(ejabberdctl, pid)
     directory = found.directory
     installed = found.installed
-    _refuse_dead_boot(found)
+    if installed:
+        _refuse_dead_boot(found)
     leftovers = directory.sources.exists() or directory.private.exists()
     if not installed and not leftovers:
         return DetachReport("unchanged", found.running.name, ())

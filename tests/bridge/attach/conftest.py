@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from bridge.cli.errors import CommandError
 
 from bridge.attach import node_process
 from bridge.attach.ejabberdctl import Ejabberdctl
+from bridge.cli.errors import CommandError
 
 if TYPE_CHECKING:
     from bridge.attach.node_process import NodeProcess
@@ -199,3 +199,70 @@ def system_node(make_system_node):
     node = make_system_node()
     node.start()
     return node
+
+
+MODULE_SOURCE = """
+-module(mod_megaphone).
+-behaviour(gen_mod).
+-export([start/2, stop/1, reload/3, depends/2, mod_options/1, mod_opt_type/1, mod_doc/0]).
+-export([status/0]).
+-include("ejabberd_commands.hrl").
+
+commands() ->
+    [#ejabberd_commands{name = megaphone_status, tags = [megaphone], desc = "Status",
+                        module = ?MODULE, function = status, args = [],
+                        result = {status, string}}].
+
+start(_Host, Options) ->
+    persistent_term:put(?MODULE, gen_mod:get_opt(state, Options)),
+    ejabberd_commands:register_commands(commands()).
+
+stop(_Host) ->
+    ejabberd_commands:unregister_commands(commands()),
+    persistent_term:erase(?MODULE),
+    code:purge(mod_megaphone_part),
+    code:delete(mod_megaphone_part).
+
+reload(_Host, _New, _Old) -> ok.
+depends(_Host, _Options) -> [].
+mod_opt_type(python) -> econf:binary();
+mod_opt_type(workers) -> econf:pos_int();
+mod_opt_type(state) -> econf:binary().
+mod_options(_Host) ->
+    [{python, <<"python3">>}, {workers, 1}, {state, <<"connected">>}].
+mod_doc() -> #{}.
+
+status() ->
+    "{\\"node\\": {\\"version\\": \\"VERSION\\"}, \\"port\\": {\\"state\\": \\""
+    ++ binary_to_list(persistent_term:get(?MODULE))
+    ++ "\\", \\"reason\\": \\"exit status \\\\u0031\\"}, "
+    ++ "\\"part\\": " ++ integer_to_list(mod_megaphone_part:version()) ++ ", "
+    ++ "\\"bridge\\": {\\"workers\\": [{\\"state\\": \\"idle\\"}]}}".
+"""
+
+
+@pytest.fixture
+def stand_in(tmp_path):
+    """Writes a small package of mod_megaphone's name and commands, for what ext_mod does to it."""
+
+    def write(version: str, part: int, *, broken: bool = False) -> Path:
+        root = tmp_path / f"package-{version}-{part}{'-broken' * broken}"
+        (root / "src").mkdir(parents=True)
+        (root / "conf").mkdir()
+        (root / "ebin").mkdir()
+        (root / "ebin/stale.beam").write_bytes(b"not to be installed")
+        (root / "mod_megaphone.spec").write_text(
+            "".join(f'{key}: "stand-in"\n' for key in ("author", "category", "summary", "home"))
+            + 'url: "none"\n'
+        )
+        (root / "conf/mod_megaphone.yml").write_text(
+            "# Options of Megaphone.\nmodules:\n  mod_megaphone: {}\n"
+        )
+        (root / "src/mod_megaphone.erl").write_text(MODULE_SOURCE.replace("VERSION", version))
+        (root / "src/mod_megaphone_part.erl").write_text(
+            f"-module(mod_megaphone_part).\n-export([version/0]).\nversion() -> {part}.\n"
+            + "broken here.\n" * broken
+        )
+        return root
+
+    return write
