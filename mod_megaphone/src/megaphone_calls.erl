@@ -1,0 +1,76 @@
+%%% Calls from Python to the node: each in a process of its own, bounded in number and in time,
+%%% so that neither a slow one nor one that fails is the port owner's trouble.
+-module(megaphone_calls).
+
+-export([new/0, start/5, down/3, expired/2, stop/1, answer/2]).
+-export_type([calls/0, outcome/0]).
+
+-define(MAX_CALLS, 16).
+%% Milliseconds; a program may ask for less.
+-define(MAX_TIME, 30000).
+
+-opaque calls() :: #{reference() => {Id :: integer(), pid(), Timer :: reference()}}.
+-type outcome() :: {ok | error, binary()}.
+
+-spec new() -> calls().
+new() ->
+    #{}.
+
+%% @doc Starts a call. The calling process receives {'DOWN', Ref, process, Pid, Reason}, which
+%% goes to down/3, and perhaps {timeout, Timer, {node_call, Ref}}, which goes to expired/2.
+-spec start(integer(), binary(), term(), pos_integer(), calls()) ->
+          {ok, calls()} | {refused, outcome()}.
+start(_Id, _Name, _Request, _TimeoutMs, Calls) when map_size(Calls) >= ?MAX_CALLS ->
+    {refused, failure(overload, <<"the node answers as many calls as it may">>)};
+start(Id, Name, Request, TimeoutMs, Calls) ->
+    {Pid, Ref} = spawn_monitor(fun() -> exit({answer, answer(Name, Request)}) end),
+    Timer = erlang:start_timer(min(TimeoutMs, ?MAX_TIME), self(), {node_call, Ref}),
+    {ok, Calls#{Ref => {Id, Pid, Timer}}}.
+
+%% @doc The answer of a call whose process is gone.
+-spec down(reference(), term(), calls()) -> {integer(), outcome(), calls()} | error.
+down(Ref, Reason, Calls) ->
+    case maps:take(Ref, Calls) of
+        {{Id, _Pid, Timer}, Rest} ->
+            _ = erlang:cancel_timer(Timer),
+            case Reason of
+                {answer, Outcome} -> {Id, Outcome, Rest};
+                killed -> {Id, failure(timeout, <<"the node took too long">>), Rest};
+                _ -> {Id, failure(crash, <<"the node's answer crashed">>), Rest}
+            end;
+        error ->
+            error
+    end.
+
+-spec expired(reference(), calls()) -> ok.
+expired(Ref, Calls) ->
+    case Calls of
+        #{Ref := {_Id, Pid, _Timer}} -> exit(Pid, kill), ok;
+        _ -> ok
+    end.
+
+%% @doc Ends all of them: nobody is there to be answered.
+-spec stop(calls()) -> ok.
+stop(Calls) ->
+    maps:foreach(fun(Ref, {_Id, Pid, Timer}) ->
+                         _ = erlang:cancel_timer(Timer),
+                         erlang:demonitor(Ref, [flush]),
+                         exit(Pid, kill)
+                 end, Calls).
+
+%% @doc What the node answers; one binary of its own.
+-spec answer(binary(), term()) -> outcome().
+answer(<<"node">>, status) ->
+    try {ok, term_to_binary(megaphone_commands:node_status())}
+    catch
+        Class:_ ->
+            failure(crash, <<"the node's status failed: ", (atom_to_binary(Class, utf8))/binary>>)
+    end;
+answer(<<"node">>, _Request) ->
+    failure(badarg, <<"node answers status only">>);
+answer(_Name, _Request) ->
+    failure(noproc, <<"the node knows no such name">>).
+
+-spec failure(megaphone_protocol:error_kind(), binary()) -> outcome().
+failure(Kind, Text) ->
+    {error, term_to_binary({Kind, Text})}.

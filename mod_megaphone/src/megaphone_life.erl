@@ -1,0 +1,246 @@
+%%% One life of the port program as its owner sees it: from the start of the process to the end
+%%% of its group. Every function runs in the owner and none of them blocks.
+-module(megaphone_life).
+
+-export([start/1, event/2, data/2, queue/3, reply/3, forget/2, written/3, tick/3, close/2]).
+-export([connected_since/1, os_pid/1, peer/1, status/1, started_at/1]).
+-export_type([life/0, event/0, reason/0]).
+
+%% Bytes of uncredited frames (heartbeats, credit) that may wait for the writer; more than that
+%% means that the program does not read, and they are left out.
+-define(MAX_UNCREDITED, 65536).
+
+-record(life, {port :: port(),
+               process :: megaphone_program:process(),
+               writer :: pid(),
+               max_frame :: pos_integer(),
+               inflow :: megaphone_inflow:inflow(),
+               outflow :: megaphone_outflow:outflow(item()),
+               peer = none :: none | megaphone_protocol:peer(),
+               started :: integer(),
+               connected = none :: none | integer(),
+               heard :: integer(),
+               due = none :: none | integer(),
+               uncredited = 0 :: non_neg_integer(),
+               beats = 0 :: non_neg_integer()}).
+
+-opaque life() :: #life{}.
+-type item() :: {call, Prefix :: iolist(), Deadline :: integer()}
+              | {batch, Broadcast :: binary(), Frame :: iolist()}
+              | {frame, Frame :: iolist()}.
+-type reason() :: {exit_status, non_neg_integer()} | {port, term()} | {silent, integer()}
+                | {hello, iodata()} | no_hello | writer | megaphone_inflow:violation().
+%% What the owner has to do something about.
+-type event() :: {hello, megaphone_protocol:peer()} | {bad, megaphone_protocol:reason()}
+               | megaphone_protocol:message().
+
+-spec start(map()) -> {ok, life()} | {error, iodata()}.
+start(Options = #{max_frame := MaxFrame, port_window := Window}) ->
+    case megaphone_program:open(Options) of
+        {ok, Port, Process} ->
+            Now = now_ms(),
+            Life = #life{port = Port, process = Process, max_frame = MaxFrame, started = Now,
+                         heard = Now, writer = megaphone_writer:start_link(Port),
+                         inflow = megaphone_inflow:new(Window),
+                         outflow = megaphone_outflow:new(0)},
+            {ok, uncredited(megaphone_protocol:hello(Options), Life)};
+        {error, _} = Error ->
+            Error
+    end.
+
+%% @doc What a message of the owner's mailbox means for this life.
+-spec event(term(), life()) -> {data, binary()} | {written, credited | uncredited, pos_integer()}
+                             | {ended, reason()} | none.
+event({Port, {data, Data}}, #life{port = Port}) -> {data, Data};
+event({Port, {exit_status, Status}}, #life{port = Port}) -> {ended, {exit_status, Status}};
+event({'EXIT', Port, Reason}, #life{port = Port}) -> {ended, {port, Reason}};
+event({megaphone_writer, Writer, {Kind, Cost}}, #life{writer = Writer}) -> {written, Kind, Cost};
+event({'EXIT', Writer, _}, #life{writer = Writer}) -> {ended, writer};
+event(_, _) -> none.
+
+%% @doc Takes in what the program sent. Events come in the order of the frames, those before a
+%% violation too.
+-spec data(binary(), life()) -> {ok, [event()], life()} | {ended, reason(), [event()], life()}.
+data(Data, Life = #life{inflow = Inflow}) ->
+    case megaphone_inflow:data(Data, Inflow) of
+        {ok, Taken} -> frames(Life#life{inflow = Taken, heard = now_ms()}, []);
+        {violation, Reason} -> {ended, Reason, [], Life}
+    end.
+
+%% @doc Queues a frame that costs credit, and writes what may be written.
+-spec queue(item(), PayloadSize :: pos_integer(), life()) -> {ok, life()} | overload | too_large.
+queue(_Item, Size, #life{peer = #{max_frame := Max}}) when Size > Max ->
+    too_large;
+queue(Item, Size, Life = #life{outflow = Outflow}) ->
+    case megaphone_outflow:push(Item, Size + 4, Outflow) of
+        {ok, Queued} -> {ok, flush(Life#life{outflow = Queued})};
+        overload -> overload
+    end.
+
+%% @doc Answers a call of the program's. An answer for which there is no room is left out: the
+%% caller's time runs out instead.
+-spec reply(integer(), megaphone_calls:outcome(), life()) -> life().
+reply(Id, {Outcome, Binary}, Life) ->
+    {Frame, Size} = megaphone_frame:encode({replies, [{Id, Outcome, Binary}]}),
+    case queue({frame, Frame}, Size, Life) of
+        {ok, Queued} -> Queued;
+        _ -> Life
+    end.
+
+%% @doc Drops the queued batches of a broadcast.
+-spec forget(binary(), life()) -> life().
+forget(Broadcast, Life = #life{outflow = Outflow}) ->
+    Keep = fun({batch, Of, _}) -> Of =/= Broadcast;
+              (_) -> true
+           end,
+    Life#life{outflow = megaphone_outflow:filter(Keep, Outflow)}.
+
+%% @doc The port has taken a frame.
+-spec written(credited | uncredited, pos_integer(), life()) -> life().
+written(credited, Cost, Life = #life{outflow = Outflow}) ->
+    flush(Life#life{outflow = megaphone_outflow:written(Cost, Outflow)});
+written(uncredited, Cost, Life = #life{uncredited = Uncredited}) ->
+    Life#life{uncredited = Uncredited - Cost}.
+
+%% @doc A heartbeat interval has passed. Timeout is the silence, in milliseconds, that is death.
+-spec tick(pos_integer(), pos_integer(), life()) -> {ok, life()} | {ended, reason()}.
+tick(Interval, Timeout, Life = #life{due = Due, heard = Heard, beats = Beats, inflow = Inflow}) ->
+    Now = now_ms(),
+    Lag = case Due of
+              none -> 0;
+              _ -> max(0, Now - Due)
+          end,
+    %% A late tick means that the node itself was held up: what the program sent may not have
+    %% been read yet, so its silence counts from here.
+    Since = case Lag > Interval of
+                true -> Now;
+                false -> Heard
+            end,
+    case Now - Since > Timeout of
+        true ->
+            {ended, {silent, Now - Since}};
+        false ->
+            Ticked = Life#life{heard = Since, due = Now + Interval, beats = Beats + 1,
+                               inflow = megaphone_inflow:tick(Inflow)},
+            {ok, uncredited({heartbeat, Beats, Lag}, Ticked)}
+    end.
+
+%% @doc Closes the port, which the program sees as end of file, and has its group ended after
+%% GraceMs. Whatever it still sent is dropped unread. Returns the process that sees to the end.
+-spec close(non_neg_integer(), life()) -> {pid(), reference()}.
+close(GraceMs, #life{port = Port, writer = Writer, process = Process}) ->
+    true = unlink(Writer),
+    exit(Writer, kill),
+    %% Closing first: from here on nothing more arrives, however fast the program writes.
+    try port_close(Port)
+    catch error:badarg -> true
+    end,
+    Helper = megaphone_program:end_group(Process, GraceMs),
+    drain(Port, Writer),
+    true = erlang:garbage_collect(),
+    Helper.
+
+-spec connected_since(life()) -> none | integer().
+connected_since(#life{connected = Connected}) -> Connected.
+
+-spec started_at(life()) -> integer().
+started_at(#life{started = Started}) -> Started.
+
+-spec os_pid(life()) -> pos_integer() | undefined.
+os_pid(#life{process = {0, _}}) -> undefined;
+os_pid(#life{process = {OsPid, _}}) -> OsPid.
+
+-spec peer(life()) -> none | megaphone_protocol:peer().
+peer(#life{peer = Peer}) -> Peer.
+
+-spec status(life()) -> #{binary() => term()}.
+status(Life = #life{connected = Connected, outflow = Outflow}) ->
+    Seconds = case Connected of
+                  none -> undefined;
+                  _ -> (now_ms() - Connected) / 1000
+              end,
+    #{<<"os_pid">> => os_pid(Life),
+      <<"connected_seconds">> => Seconds,
+      <<"queued_bytes">> => megaphone_outflow:queued(Outflow),
+      <<"credit_bytes">> => megaphone_outflow:credit(Outflow)}.
+
+frames(Life = #life{inflow = Inflow}, Events) ->
+    case megaphone_inflow:next(Inflow) of
+        {more, Rest} -> {ok, lists:reverse(Events), grant(Life#life{inflow = Rest})};
+        {violation, Reason} -> {ended, Reason, lists:reverse(Events), Life};
+        {bad, Reason, Rest} -> frames(Life#life{inflow = Rest}, [{bad, Reason} | Events]);
+        {message, Message, Rest} -> message(Message, Life#life{inflow = Rest}, Events)
+    end.
+
+message({hello, Map}, Life = #life{peer = none, max_frame = MaxFrame, inflow = Inflow}, Events) ->
+    case megaphone_protocol:greet(Map) of
+        {ok, Peer = #{credit := Credit}} ->
+            Greeted = Life#life{peer = Peer, connected = now_ms(),
+                                inflow = megaphone_inflow:limit(MaxFrame, Inflow),
+                                outflow = megaphone_outflow:grant(Credit, Life#life.outflow)},
+            frames(Greeted, [{hello, Peer} | Events]);
+        {error, Text} ->
+            {ended, {hello, Text}, lists:reverse(Events), Life}
+    end;
+message(_, Life = #life{peer = none}, Events) ->
+    {ended, {hello, "its first frame is no hello"}, lists:reverse(Events), Life};
+message({hello, _}, Life, Events) ->
+    {ended, {hello, "it said hello twice"}, lists:reverse(Events), Life};
+message({heartbeat, _, _}, Life, Events) ->
+    frames(Life, Events);
+message({credit, Bytes}, Life = #life{outflow = Outflow}, Events) ->
+    frames(flush(Life#life{outflow = megaphone_outflow:grant(Bytes, Outflow)}), Events);
+message(Message, Life, Events) ->
+    frames(Life, [Message | Events]).
+
+%% A grant is never left out, or the program would wait for ever. There is one for each quarter
+%% of a window that the program has sent, so they are few whether it reads them or not.
+grant(Life = #life{inflow = Inflow}) ->
+    case megaphone_inflow:grant(Inflow) of
+        {0, _} -> Life;
+        {Bytes, Granted} -> send({credit, Bytes}, Life#life{inflow = Granted})
+    end.
+
+flush(Life = #life{outflow = Outflow, writer = Writer}) ->
+    case megaphone_outflow:pop(Outflow) of
+        wait ->
+            Life;
+        {Item, Cost, Popped} ->
+            case frame(Item) of
+                expired ->
+                    flush(Life#life{outflow = Popped});
+                Frame ->
+                    ok = megaphone_writer:write(Writer, Frame, {credited, Cost}),
+                    flush(Life#life{outflow = megaphone_outflow:writing(Cost, Popped)})
+            end
+    end.
+
+frame({call, Prefix, Deadline}) ->
+    case Deadline - now_ms() of
+        Left when Left > 0 -> megaphone_protocol:call_frame(Prefix, Left);
+        _ -> expired
+    end;
+frame({batch, _Broadcast, Frame}) -> Frame;
+frame({frame, Frame}) -> Frame.
+
+uncredited(_Message, Life = #life{uncredited = Uncredited}) when Uncredited > ?MAX_UNCREDITED ->
+    Life;
+uncredited(Message, Life) ->
+    send(Message, Life).
+
+send(Message, Life = #life{writer = Writer, uncredited = Uncredited}) ->
+    {Frame, Size} = megaphone_frame:encode(Message),
+    ok = megaphone_writer:write(Writer, Frame, {uncredited, Size + 4}),
+    Life#life{uncredited = Uncredited + Size + 4}.
+
+drain(Port, Writer) ->
+    receive
+        {Port, _} -> drain(Port, Writer);
+        {'EXIT', Port, _} -> drain(Port, Writer);
+        {'EXIT', Writer, _} -> drain(Port, Writer);
+        {megaphone_writer, Writer, _} -> drain(Port, Writer)
+    after 0 -> ok
+    end.
+
+now_ms() ->
+    erlang:monotonic_time(millisecond).

@@ -1,0 +1,461 @@
+%%% Owns the port to the port program, through all its lives.
+%%%
+%%%     starting ──hello──▶ connected ──end──▶ backing_off ──wait──▶ starting
+%%%         └──────end──────────────────────────▲   │ one failure too many
+%%%         └──end of a try while down──▶ down ◀────┘
+%%%                                        └──every retry_interval──▶ starting
+%%%
+%%% The death of the program is an event here and not a crash. Nothing in this process blocks:
+%%% writing, killing, checking and answering each have a process of their own.
+-module(megaphone_port).
+
+-behaviour(gen_statem).
+
+-export([start_link/1, reload/1, status/0, limits/0]).
+-export([call/3, cast/2, subscribe/1, unsubscribe/1, send_batch/3]).
+-export([init/1, callback_mode/0, handle_event/4, terminate/3, format_status/1]).
+
+-include("logger.hrl").
+
+%% Milliseconds that a request may wait for the owner itself.
+-define(OWNER_TIME, 5000).
+-define(STATUS_TIME, 2000).
+%% Calls that may wait for the program's answer.
+-define(MAX_CALLS, 10000).
+%% Milliseconds that the program has to end by itself when it is stopped on purpose.
+-define(GRACE, 1000).
+%% Milliseconds between two looks at whether the former process group is gone.
+-define(ENDING_POLL, 50).
+%% Options that the running program depends on.
+-define(PROGRAM_OPTIONS, [python, config_file, heartbeat_interval, heartbeat_timeout,
+                          max_frame, port_window]).
+
+-record(data, {options :: options(),
+               life = none :: none | megaphone_life:life(),
+               restarts :: megaphone_restarts:restarts(),
+               %% Sees to the end of the former life's process group.
+               ending = none :: none | {pid(), reference()},
+               %% Finds out why the program does not start: once until it says hello again.
+               check = not_run :: not_run | done | {pid(), reference()},
+               reason = undefined :: undefined | binary(),
+               lives = 0 :: non_neg_integer(),
+               pending = #{} :: #{Id :: pos_integer() => gen_statem:from()},
+               answering = megaphone_calls:new() :: megaphone_calls:calls(),
+               subscribers = megaphone_subscribers:new() :: megaphone_subscribers:subscribers(),
+               log = megaphone_log:new() :: megaphone_log:limiter()}).
+
+-type options() :: #{atom() => term()}.
+-type failure() :: disconnected | overload | timeout | too_large
+                 | {megaphone_protocol:error_kind(), binary()}.
+
+%% @doc Starts the owner; the program is started right after. Options are mod_megaphone's.
+-spec start_link(options()) -> gen_statem:start_ret().
+start_link(Options) ->
+    gen_statem:start_link({local, ?MODULE}, ?MODULE, Options, []).
+
+%% @doc Takes other options; restarts the program if it depends on one that changed.
+-spec reload(options()) -> ok.
+reload(Options) ->
+    gen_statem:cast(?MODULE, {reload, Options}).
+
+%% @doc docs/protocol.md, `port`. Answers in every state, in two seconds at most.
+-spec status() -> #{binary() => term()}.
+status() ->
+    case request(status, ?STATUS_TIME) of
+        {error, Reason} ->
+            #{<<"state">> => <<"down">>, <<"os_pid">> => undefined, <<"restarts">> => 0,
+              <<"reason">> => <<"the owner of the port does not answer: ",
+                                (atom_to_binary(Reason, utf8))/binary>>,
+              <<"connected_seconds">> => undefined, <<"queued_bytes">> => 0,
+              <<"credit_bytes">> => 0};
+        Status ->
+            Status
+    end.
+
+%% @doc What the program said that it accepts: the longest payload in bytes.
+-spec limits() -> {ok, #{max_frame := pos_integer()}} | {error, disconnected | timeout}.
+limits() ->
+    request(limits, ?OWNER_TIME).
+
+%% @doc Calls a name in Python. The answer is decoded here, in the caller's process.
+-spec call(binary(), term(), pos_integer()) -> {ok, term()} | {error, failure()}.
+call(Name, Request, TimeoutMs) when is_binary(Name), is_integer(TimeoutMs), TimeoutMs > 0 ->
+    Id = erlang:unique_integer([positive]),
+    Prefix = megaphone_protocol:call_prefix(Id, Name, Request),
+    case request({call, Id, Prefix, TimeoutMs}, TimeoutMs + ?OWNER_TIME) of
+        {answer, Outcome, Binary} -> megaphone_protocol:decode_answer(Outcome, Binary);
+        {error, _} = Error -> Error
+    end.
+
+%% @doc Sends a message to a name in Python; it is dropped where a call would be refused.
+-spec cast(binary(), term()) -> ok.
+cast(Name, Message) when is_binary(Name) ->
+    {Frame, Size} = megaphone_frame:encode({cast, Name, Message}),
+    gen_statem:cast(?MODULE, {frame, Frame, Size}).
+
+%% @doc Makes the calling process the receiver of a broadcast's answers:
+%% {megaphone_batch, BroadcastId, N, {done, Body} | {failed, Reason, Text}}, and
+%% {megaphone_port, connected | disconnected} whenever that changes. What was sent before a
+%% disconnection is not answered any more.
+-spec subscribe(binary()) -> {ok, connected | disconnected}.
+subscribe(BroadcastId) when is_binary(BroadcastId) ->
+    case request({subscribe, BroadcastId, self()}, ?OWNER_TIME) of
+        {ok, _} = Ok -> Ok;
+        {error, Reason} -> error({megaphone_port, Reason})
+    end.
+
+%% @doc Ends it; the program forgets what it holds of the broadcast.
+-spec unsubscribe(binary()) -> ok.
+unsubscribe(BroadcastId) when is_binary(BroadcastId) ->
+    gen_statem:cast(?MODULE, {unsubscribe, BroadcastId, self()}).
+
+%% @doc Sends batch N of a broadcast that the calling process has subscribed to. `too_large`:
+%% the program accepts no frame of this size.
+-spec send_batch(binary(), non_neg_integer(), binary()) ->
+          ok | {error, disconnected | overload | too_large}.
+send_batch(BroadcastId, N, Body) when is_binary(BroadcastId), is_integer(N), is_binary(Body) ->
+    {Frame, Size} = megaphone_frame:encode({batch, BroadcastId, N, Body}),
+    case request({batch, BroadcastId, N, Frame, Size}, ?OWNER_TIME) of
+        %% The owner may still send it; its answer is then one more than was waited for.
+        {error, timeout} -> {error, overload};
+        Result -> Result
+    end.
+
+request(Request, Timeout) ->
+    try gen_statem:call(?MODULE, Request, Timeout)
+    catch
+        exit:{timeout, _} -> {error, timeout};
+        exit:_ -> {error, disconnected}
+    end.
+
+%% Callbacks.
+
+%% @private
+-spec callback_mode() -> gen_statem:callback_mode_result().
+callback_mode() ->
+    handle_event_function.
+
+%% @private
+-spec init(options()) -> gen_statem:init_result(atom()).
+init(Options) ->
+    _ = process_flag(trap_exit, true),
+    _ = process_flag(message_queue_data, off_heap),
+    %% The mailbox holds message bodies: no crash report, trace or dump may show them.
+    _ = process_flag(sensitive, true),
+    {ok, starting, #data{options = Options, restarts = megaphone_restarts:new(Options)},
+     {next_event, internal, start}}.
+
+%% @private
+-spec handle_event(gen_statem:event_type(), term(), atom(), #data{}) ->
+          gen_statem:event_handler_result(atom()).
+handle_event(Type, Event, State, Data) ->
+    %% A reason with arguments in it would reach the supervisor's report, whatever
+    %% format_status/1 hides.
+    try handle(Type, Event, State, Data)
+    catch
+        Class:Reason:Stack ->
+            {Redacted, Calls} = megaphone_log:redact(Reason, Stack),
+            erlang:raise(Class, Redacted, Calls)
+    end.
+
+%% @private
+-spec terminate(term(), atom(), #data{}) -> ok.
+terminate(_Reason, _State, Data = #data{life = Life, check = Check, answering = Answering}) ->
+    ok = megaphone_calls:stop(Answering),
+    Helpers = [Helper || {_, _} = Helper <- [Data#data.ending, Check]]
+        ++ [megaphone_life:close(?GRACE, Life) || Life =/= none],
+    _ = [megaphone_check:stop(Pid) || {Pid, _} <- [Check]],
+    Deadline = now_ms() + megaphone_program:ending_time(?GRACE),
+    lists:foreach(fun({_, Monitor}) ->
+                          receive {'DOWN', Monitor, process, _, _} -> ok
+                          after max(0, Deadline - now_ms()) -> ok
+                          end
+                  end, Helpers).
+
+%% @private State and queues hold message bodies.
+-spec format_status(gen_statem:format_status()) -> gen_statem:format_status().
+format_status(Status) ->
+    maps:map(fun(data, #data{reason = Reason, lives = Lives}) ->
+                     #{reason => Reason, lives => Lives};
+                (data, _) -> hidden;
+                (queue, Queue) -> [hidden || _ <- Queue];
+                (postponed, Queue) -> [hidden || _ <- Queue];
+                (log, Log) -> [hidden || _ <- Log];
+                (_, Value) -> Value
+             end, Status).
+
+%% The life of the program.
+
+handle(internal, start, starting, Data = #data{options = Options, lives = Lives}) ->
+    case megaphone_life:start(Options) of
+        {ok, Life} ->
+            Timeout = maps:get(hello_timeout, Options),
+            {keep_state, Data#data{life = Life, lives = Lives + 1}, {state_timeout, Timeout, hello}};
+        {error, Text} ->
+            ended({start, Text}, Data)
+    end;
+handle(state_timeout, hello, starting, Data) ->
+    ended(no_hello, Data);
+handle(state_timeout, retry, _, #data{ending = {_, _}}) ->
+    {keep_state_and_data, {state_timeout, ?ENDING_POLL, retry}};
+handle(state_timeout, retry, _, Data) ->
+    {next_state, starting, Data, {next_event, internal, start}};
+handle({timeout, tick}, tick, connected, Data = #data{life = Life, options = Options}) ->
+    #{heartbeat_interval := Interval, heartbeat_timeout := Timeout} = Options,
+    case megaphone_life:tick(Interval, Timeout, Life) of
+        {ok, Ticked} -> {keep_state, Data#data{life = Ticked}, tick(Interval)};
+        {ended, Reason} -> ended(Reason, Data)
+    end;
+handle({timeout, {call, Id}}, expired, _, Data = #data{pending = Pending}) ->
+    {From, Rest} = maps:take(Id, Pending),
+    {keep_state, Data#data{pending = Rest}, {reply, From, {error, timeout}}};
+
+%% Requests.
+
+handle({call, From}, status, State, Data) ->
+    {keep_state_and_data, {reply, From, status(State, Data)}};
+handle({call, From}, limits, connected, #data{life = Life}) ->
+    {keep_state_and_data, {reply, From, {ok, maps:with([max_frame], megaphone_life:peer(Life))}}};
+handle({call, From}, {subscribe, Broadcast, Pid}, State, Data = #data{subscribers = Subscribers}) ->
+    Answer = case State of
+                 connected -> connected;
+                 _ -> disconnected
+             end,
+    {keep_state, Data#data{subscribers = megaphone_subscribers:add(Broadcast, Pid, Subscribers)},
+     {reply, From, {ok, Answer}}};
+handle({call, From}, {call, Id, Prefix, TimeoutMs}, connected,
+       Data = #data{life = Life, pending = Pending}) when map_size(Pending) < ?MAX_CALLS ->
+    Item = {call, Prefix, now_ms() + TimeoutMs},
+    case megaphone_life:queue(Item, megaphone_protocol:call_size(Prefix), Life) of
+        {ok, Queued} ->
+            {keep_state, Data#data{life = Queued, pending = Pending#{Id => From}},
+             {{timeout, {call, Id}}, TimeoutMs, expired}};
+        Refused ->
+            {keep_state_and_data, {reply, From, {error, Refused}}}
+    end;
+handle({call, From}, {call, _, _, _}, connected, _Data) ->
+    {keep_state_and_data, {reply, From, {error, overload}}};
+handle({call, From}, {batch, Broadcast, N, Frame, Size}, connected,
+       Data = #data{life = Life, subscribers = Subscribers}) ->
+    case megaphone_subscribers:is_receiver(Broadcast, element(1, From), Subscribers)
+        andalso megaphone_life:queue({batch, Broadcast, Frame}, Size, Life) of
+        {ok, Queued} ->
+            {keep_state, Data#data{life = Queued,
+                                   subscribers = megaphone_subscribers:sent(Broadcast, N, Subscribers)},
+             {reply, From, ok}};
+        false ->
+            {keep_state_and_data, {reply, From, {error, disconnected}}};
+        Refused ->
+            {keep_state_and_data, {reply, From, {error, Refused}}}
+    end;
+handle({call, From}, _, _, _Data) ->
+    {keep_state_and_data, {reply, From, {error, disconnected}}};
+handle(cast, {frame, Frame, Size}, connected, Data = #data{life = Life}) ->
+    case megaphone_life:queue({frame, Frame}, Size, Life) of
+        {ok, Queued} ->
+            {keep_state, Data#data{life = Queued}};
+        Refused ->
+            ?DEBUG("megaphone: a cast to the port program was dropped: ~ts", [Refused]),
+            keep_state_and_data
+    end;
+handle(cast, {frame, _, _}, _, _Data) ->
+    keep_state_and_data;
+handle(cast, {unsubscribe, Broadcast, Pid}, State, Data = #data{subscribers = Subscribers}) ->
+    case megaphone_subscribers:is_receiver(Broadcast, Pid, Subscribers) of
+        true -> {keep_state, cancel(Broadcast, State, Data#data{
+                    subscribers = megaphone_subscribers:remove(Broadcast, Subscribers)})};
+        false -> keep_state_and_data
+    end;
+handle(cast, {reload, Options}, _, Data = #data{options = Before, restarts = Restarts}) ->
+    Reloaded = Data#data{options = Options,
+                         restarts = megaphone_restarts:options(Options, Restarts)},
+    case maps:with(?PROGRAM_OPTIONS, Before) =:= maps:with(?PROGRAM_OPTIONS, Options) of
+        true ->
+            {keep_state, Reloaded};
+        false ->
+            ?INFO_MSG("megaphone: its options changed: the port program is started anew", []),
+            {Actions, Closed} = gone(<<"its options changed">>, ?GRACE, Reloaded),
+            {next_state, backing_off, Closed#data{restarts = megaphone_restarts:new(Options)},
+             [{state_timeout, 0, retry} | Actions]}
+    end;
+handle(info, Info, State, Data = #data{life = Life}) ->
+    case Life =/= none andalso megaphone_life:event(Info, Life) of
+        {data, Bytes} -> received(Bytes, State, Data);
+        {written, Kind, Cost} ->
+            {keep_state, Data#data{life = megaphone_life:written(Kind, Cost, Life)}};
+        {ended, Reason} -> ended(Reason, Data);
+        _ -> info(Info, State, Data)
+    end;
+handle(_, _, _, _Data) ->
+    keep_state_and_data.
+
+%% What the program sent.
+
+received(Bytes, State, Data = #data{life = Life}) ->
+    case megaphone_life:data(Bytes, Life) of
+        {ok, Events, Next} ->
+            {NewState, NewData, Actions} = events(Events, {State, Data#data{life = Next}, []}),
+            {next_state, NewState, NewData, Actions};
+        {ended, Reason, Events, Next} ->
+            {_, NewData, Actions} = events(Events, {State, Data#data{life = Next}, []}),
+            ended(Reason, NewData, Actions)
+    end.
+
+events(Events, Acc) ->
+    lists:foldl(fun event/2, Acc, Events).
+
+event({hello, Peer}, {starting, Data, Actions}) ->
+    {connected, hello(Peer, Data), [tick(0) | Actions]};
+event({replies, Replies}, {State, Data, Actions}) ->
+    {Answers, Pending} = lists:foldl(fun answer/2, {[], Data#data.pending}, Replies),
+    {State, Data#data{pending = Pending}, Answers ++ Actions};
+event({batch_done, Broadcast, N, Body}, Acc) ->
+    batch(Broadcast, N, {done, Body}, Acc);
+event({batch_failed, Broadcast, N, Reason, Text}, Acc) ->
+    batch(Broadcast, N, {failed, Reason, Text}, Acc);
+event({log, Level, Source, Text}, {State, Data = #data{log = Log}, Actions}) ->
+    {State, Data#data{log = megaphone_log:line(Level, Source, Text, Log)}, Actions};
+event({bad, Reason}, {State, Data = #data{log = Log}, Actions}) ->
+    Text = ["a frame of the port program was dropped: ", megaphone_protocol:describe(Reason)],
+    {State, Data#data{log = megaphone_log:line(warning, <<"port">>, iolist_to_binary(Text), Log)},
+     Actions};
+event({call, Id, Name, Request, TimeoutMs}, {State, Data = #data{answering = Calls}, Actions}) ->
+    case megaphone_calls:start(Id, Name, Request, TimeoutMs, Calls) of
+        {ok, Started} ->
+            {State, Data#data{answering = Started}, Actions};
+        {refused, Outcome} ->
+            {State, Data#data{life = megaphone_life:reply(Id, Outcome, Data#data.life)}, Actions}
+    end;
+event({cast, _Name, _Message}, Acc) ->
+    %% Version 1 has no name at the node that takes casts.
+    Acc.
+
+answer({Id, Outcome, Binary}, {Actions, Pending}) ->
+    case maps:take(Id, Pending) of
+        {From, Rest} ->
+            {[{reply, From, {answer, Outcome, Binary}}, {{timeout, {call, Id}}, cancel} | Actions], Rest};
+        error ->
+            {Actions, Pending}
+    end.
+
+batch(Broadcast, N, Answer, {State, Data = #data{subscribers = Subscribers}, Actions}) ->
+    case megaphone_subscribers:answer(Broadcast, N, Answer, Subscribers) of
+        {ok, Next} -> {State, Data#data{subscribers = Next}, Actions};
+        unwanted -> {State, Data, Actions}
+    end.
+
+hello(#{version := Version}, Data = #data{restarts = Restarts, life = Life, subscribers = Subscribers}) ->
+    {How, Next} = megaphone_restarts:connected(Restarts),
+    Words = case How of
+                connected -> "is connected";
+                back -> "is back"
+            end,
+    ?INFO_MSG("megaphone: the port program ~ts: version ~ts, pid ~p",
+              [Words, megaphone_log:sanitise(Version), megaphone_life:os_pid(Life)]),
+    ok = megaphone_subscribers:tell(connected, Subscribers),
+    Data#data{restarts = Next, check = not_run}.
+
+info({'DOWN', Monitor, process, _, _}, _, Data = #data{ending = {_, Monitor}}) ->
+    {keep_state, Data#data{ending = none}};
+info({'DOWN', Monitor, process, _, _}, _, Data = #data{check = {_, Monitor}}) ->
+    {keep_state, Data#data{check = done}};
+info({'DOWN', Monitor, process, _, Reason}, State, Data = #data{answering = Calls, life = Life}) ->
+    case megaphone_calls:down(Monitor, Reason, Calls) of
+        {Id, Outcome, Rest} when State =:= connected ->
+            {keep_state, Data#data{answering = Rest, life = megaphone_life:reply(Id, Outcome, Life)}};
+        error ->
+            case megaphone_subscribers:down(Monitor, Data#data.subscribers) of
+                {ok, Broadcast, Rest} ->
+                    {keep_state, cancel(Broadcast, State, Data#data{subscribers = Rest})};
+                error ->
+                    keep_state_and_data
+            end
+    end;
+info({timeout, _Timer, {node_call, Monitor}}, _, #data{answering = Calls}) ->
+    ok = megaphone_calls:expired(Monitor, Calls),
+    keep_state_and_data;
+info(_, _, _Data) ->
+    keep_state_and_data.
+
+%% The end of a life.
+
+ended(Reason, Data) ->
+    ended(Reason, Data, []).
+
+ended(Reason, Data = #data{life = Life, restarts = Restarts}, Before) ->
+    Now = now_ms(),
+    Connected = case Life =/= none andalso megaphone_life:connected_since(Life) of
+                    Since when is_integer(Since) -> Now - Since;
+                    _ -> never
+                end,
+    Text = megaphone_reason:text(Reason),
+    {Actions, Gone} = gone(Text, 0, Data),
+    {What, Wait, Next} =
+        megaphone_restarts:failed(Now, case Connected of never -> 0; _ -> Connected end, Restarts),
+    complain(What, Wait, Text, Data),
+    Checked = case Connected of
+                  never -> check(Reason, Gone);
+                  _ -> Gone
+              end,
+    State = case What of
+                backing_off -> backing_off;
+                _ -> down
+            end,
+    {next_state, State, Checked#data{restarts = Next},
+     Before ++ [{state_timeout, Wait, retry} | Actions]}.
+
+%% Closes what there is of a life and tells everybody who waits for it.
+gone(Text, GraceMs, Data = #data{life = Life, pending = Pending, subscribers = Subscribers}) ->
+    Actions = lists:append([[{reply, From, {error, disconnected}}, {{timeout, {call, Id}}, cancel}]
+                            || {Id, From} <- maps:to_list(Pending)]),
+    ok = megaphone_calls:stop(Data#data.answering),
+    Ending = case Life of
+                 none -> Data#data.ending;
+                 _ -> megaphone_life:close(GraceMs, Life)
+             end,
+    _ = [megaphone_subscribers:tell(disconnected, Subscribers)
+         || Life =/= none, megaphone_life:peer(Life) =/= none],
+    {Actions, Data#data{life = none, ending = Ending, reason = Text, pending = #{},
+                        answering = megaphone_calls:new(),
+                        subscribers = megaphone_subscribers:disconnected(Subscribers)}}.
+
+%% A program that cannot be started has no output to show.
+check({start, _}, Data) -> Data;
+check(_, Data = #data{check = not_run, options = Options}) ->
+    Data#data{check = megaphone_check:start(Options)};
+check(_, Data) -> Data.
+
+complain(backing_off, Wait, Text, _Data) ->
+    ?WARNING_MSG("megaphone: the port program is gone: ~ts; it is started again in ~b ms",
+                 [Text, Wait]);
+complain(down, Wait, Text, #data{options = #{python := Python}}) ->
+    ?ERROR_MSG("megaphone: the port program does not stay up: ~ts. ejabberd goes on without "
+               "broadcasts and tries again quietly every ~b s. What to do: ~ts",
+               [Text, Wait div 1000, megaphone_reason:remedy(Python)]);
+complain(still_down, _Wait, Text, _Data) ->
+    ?DEBUG("megaphone: the port program is still down: ~ts", [Text]).
+
+cancel(Broadcast, connected, Data = #data{life = Life}) ->
+    {Frame, Size} = megaphone_frame:encode({batch_cancel, Broadcast}),
+    case megaphone_life:queue({frame, Frame}, Size, megaphone_life:forget(Broadcast, Life)) of
+        {ok, Queued} -> Data#data{life = Queued};
+        %% The program formats what it has, and nobody takes the answers.
+        _ -> Data#data{life = megaphone_life:forget(Broadcast, Life)}
+    end;
+cancel(_Broadcast, _State, Data) ->
+    Data.
+
+tick(Wait) ->
+    {{timeout, tick}, Wait, tick}.
+
+status(State, #data{life = Life, reason = Reason, lives = Lives}) ->
+    Common = #{<<"state">> => atom_to_binary(State, utf8), <<"reason">> => Reason,
+               <<"restarts">> => max(0, Lives - 1)},
+    maps:merge(Common, case Life of
+                           none -> #{<<"os_pid">> => undefined, <<"connected_seconds">> => undefined,
+                                     <<"queued_bytes">> => 0, <<"credit_bytes">> => 0};
+                           _ -> megaphone_life:status(Life)
+                       end).
+
+now_ms() ->
+    erlang:monotonic_time(millisecond).

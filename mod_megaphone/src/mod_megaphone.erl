@@ -1,0 +1,301 @@
+%%% Megaphone's end in ejabberd: options, start and stop for each vhost. The tree behind it is
+%%% one for the node, whatever the number of vhosts.
+-module(mod_megaphone).
+
+-behaviour(gen_mod).
+
+%% gen_mod
+-export([start/2, stop/1, reload/3, depends/2, mod_options/1, mod_opt_type/1, mod_doc/0]).
+%% The package
+-export([option/1, version/0, loaded_versions/0, stale_modules/0]).
+
+-include("logger.hrl").
+-include("megaphone.hrl").
+
+%% The node's options while the tree runs.
+-define(OPTIONS, {?MODULE, options}).
+%% Every module of the package but this one, which ejabberd's ext_mod loads and purges itself.
+-define(SIBLINGS,
+        [megaphone_audience, megaphone_broadcasts, megaphone_calls, megaphone_check,
+         megaphone_commands, megaphone_delivery, megaphone_fanout, megaphone_fanout_sup,
+         megaphone_frame, megaphone_inflow, megaphone_json, megaphone_keeper, megaphone_life,
+         megaphone_log, megaphone_outflow, megaphone_port, megaphone_program,
+         megaphone_protocol, megaphone_reason, megaphone_restarts, megaphone_subscribers,
+         megaphone_sup, megaphone_writer]).
+
+-type options() :: #{atom() => term()}.
+
+%% @doc Starts the tree with the first vhost. Never fails: at boot, a module that does ends the
+%% node.
+-spec start(binary(), gen_mod:opts()) -> ok.
+start(Host, Opts) ->
+    case whereis(megaphone_keeper) of
+        undefined -> start_node(Opts);
+        _ -> compare(Host, Opts)
+    end.
+
+%% @doc Stops the tree with the last vhost.
+-spec stop(binary()) -> ok.
+stop(Host) ->
+    %% During stop/1 the vhost still counts as loaded; `elsewhere` leaves it out.
+    case gen_mod:is_loaded_elsewhere(Host, ?MODULE) of
+        true -> ok;
+        false -> stop_node()
+    end.
+
+%% @doc Takes other options, once every vhost's configuration has them.
+-spec reload(binary(), gen_mod:opts(), gen_mod:opts()) -> ok.
+reload(Host, NewOpts, _OldOpts) ->
+    %% ejabberd reloads one vhost after the other: the configuration is ahead of gen_mod's table.
+    Configured = lists:usort([Opts || Vhost <- ejabberd_option:hosts(),
+                                      {Module, Opts, _} <- ejabberd_option:modules(Vhost),
+                                      Module =:= ?MODULE]),
+    case Configured of
+        [_, _ | _] -> compare(Host, NewOpts);
+        _ -> apply_options(NewOpts)
+    end.
+
+-spec depends(binary(), gen_mod:opts()) -> [{module(), hard | soft}].
+depends(_Host, _Opts) ->
+    [].
+
+%% @doc An option of the node while the module runs; its default otherwise.
+-spec option(atom()) -> term().
+option(Name) ->
+    case persistent_term:get(?OPTIONS, undefined) of
+        undefined -> maps:get(Name, effective(maps:from_list(mod_options(<<>>))));
+        Options -> maps:get(Name, Options)
+    end.
+
+-spec version() -> binary().
+version() ->
+    ?MEGAPHONE_VERSION.
+
+%% @doc The code that runs, module by module: the digest of each module that is loaded.
+-spec loaded_versions() -> [{module(), Digest :: binary()}].
+loaded_versions() ->
+    [{Module, hex(Module:module_info(md5))}
+     || Module <- [?MODULE | ?SIBLINGS], code:is_loaded(Module) =/= false].
+
+%% @doc Modules whose loaded code is not what is on disk: none, unless an upgrade went wrong.
+-spec stale_modules() -> [module()].
+stale_modules() ->
+    [Module || Module <- [?MODULE | ?SIBLINGS], is_stale(Module)].
+
+start_node(Opts) ->
+    Options = effective(Opts),
+    ok = load_siblings(),
+    persistent_term:put(?OPTIONS, Options),
+    case supervisor:start_child(ejabberd_gen_mod_sup, megaphone_keeper:child_spec(Options)) of
+        {ok, _} ->
+            ejabberd_commands:register_commands(?MODULE, megaphone_commands:get_commands_spec()),
+            ok;
+        {error, Reason} ->
+            _ = persistent_term:erase(?OPTIONS),
+            ?ERROR_MSG("megaphone does not run on this node: ~0P", [Reason, 20])
+    end.
+
+stop_node() ->
+    try ejabberd_commands:unregister_commands(megaphone_commands:get_commands_spec())
+    catch
+        %% Nothing of the package may keep the tree from being stopped.
+        Class:Reason -> ?WARNING_MSG("megaphone: its commands stay registered: ~p: ~0P",
+                                     [Class, Reason, 12])
+    end,
+    _ = supervisor:terminate_child(ejabberd_gen_mod_sup, megaphone_keeper),
+    _ = supervisor:delete_child(ejabberd_gen_mod_sup, megaphone_keeper),
+    _ = persistent_term:erase(?OPTIONS),
+    _ = persistent_term:erase({megaphone_keeper, started}),
+    %% ext_mod purges this module only: left loaded, the others would outlive an upgrade.
+    lists:foreach(fun unload/1, ?SIBLINGS).
+
+apply_options(Opts) ->
+    Options = effective(Opts),
+    persistent_term:put(?OPTIONS, Options),
+    case megaphone_keeper:reload(Options) of
+        ok -> ok;
+        {error, Reason} -> ?ERROR_MSG("megaphone: its options were not reloaded: ~ts", [Reason])
+    end.
+
+compare(Host, Opts) ->
+    Options = effective(Opts),
+    Running = persistent_term:get(?OPTIONS, Options),
+    case [Name || {Name, Value} <- lists:sort(maps:to_list(Options)),
+                  maps:get(Name, Running, undefined) =/= Value] of
+        [] ->
+            ok;
+        Names ->
+            ?ERROR_MSG("megaphone: the options of mod_megaphone belong to the node, and those of "
+                       "vhost ~ts differ from those in use: ~0p. They are ignored: make them the "
+                       "same for every vhost", [Host, Names])
+    end.
+
+%% The options that the tree runs with: what contradicts another option gives way, with a warning.
+-spec effective(gen_mod:opts()) -> options().
+effective(Opts = #{max_frame := MaxFrame, port_window := Window,
+                   heartbeat_interval := Interval, heartbeat_timeout := Timeout}) ->
+    Opts#{port_window := at_least(port_window, 2 * MaxFrame, "twice max_frame", Window),
+          heartbeat_timeout := at_least(heartbeat_timeout, 2 * Interval,
+                                        "twice heartbeat_interval", Timeout)}.
+
+at_least(_Name, Least, _Why, Value) when Value >= Least ->
+    Value;
+at_least(Name, Least, Why, Value) ->
+    ?WARNING_MSG("megaphone: option ~ts is ~b and must be at least ~ts; ~b is used",
+                 [Name, Value, Why, Least]),
+    Least.
+
+%% In embedded mode nothing is loaded on demand, and after an upgrade from a version that did not
+%% unload a module its old code would stay.
+load_siblings() ->
+    lists:foreach(fun(Module) ->
+                          case code:is_loaded(Module) =:= false orelse is_stale(Module) of
+                              true -> load(Module);
+                              false -> ok
+                          end
+                  end, ?SIBLINGS).
+
+load(Module) ->
+    _ = code:purge(Module),
+    case code:load_file(Module) of
+        {module, Module} -> ok;
+        {error, Reason} -> ?ERROR_MSG("megaphone: ~ts cannot be loaded: ~0p", [Module, Reason])
+    end.
+
+%% Whoever still runs a module's code keeps it: a purge by force would kill that process.
+unload(Module) ->
+    _ = code:soft_purge(Module),
+    _ = code:delete(Module),
+    _ = code:soft_purge(Module),
+    ok.
+
+is_stale(Module) ->
+    case {code:is_loaded(Module), code:where_is_file(atom_to_list(Module) ++ ".beam")} of
+        {{file, _}, Path} when is_list(Path) ->
+            case beam_lib:md5(Path) of
+                {ok, {Module, Digest}} -> Digest =/= Module:module_info(md5);
+                {error, beam_lib, _} -> false
+            end;
+        _ ->
+            false
+    end.
+
+hex(Digest) ->
+    << <<(integer_to_binary(Nibble, 16))/binary>> || <<Nibble:4>> <= Digest >>.
+
+%% Options.
+
+-spec mod_opt_type(atom()) -> econf:validator().
+mod_opt_type(python) ->
+    econf:non_empty(econf:binary());
+mod_opt_type(config_file) ->
+    econf:either(undefined, econf:path());
+mod_opt_type(heartbeat_interval) ->
+    econf:and_then(econf:timeout(second), econf:int(100, 60000));
+mod_opt_type(heartbeat_timeout) ->
+    econf:and_then(econf:timeout(second), econf:int(200, 600000));
+mod_opt_type(hello_timeout) ->
+    econf:and_then(econf:timeout(second), econf:int(100, 600000));
+mod_opt_type(max_frame) ->
+    econf:int(65536, 67108864);
+mod_opt_type(port_window) ->
+    econf:int(131072, 268435456);
+mod_opt_type(restart_intensity) ->
+    econf:pos_int();
+mod_opt_type(restart_period) ->
+    econf:timeout(second);
+mod_opt_type(retry_interval) ->
+    econf:timeout(second);
+mod_opt_type(batch_size) ->
+    econf:int(1, 10000);
+mod_opt_type(batches_in_flight) ->
+    econf:int(1, 64);
+mod_opt_type(max_broadcasts) ->
+    econf:int(1, 100).
+
+-spec mod_options(binary()) -> [{atom(), term()}].
+mod_options(_Host) ->
+    [{python, <<"python3">>},
+     {config_file, undefined},
+     {heartbeat_interval, timer:seconds(1)},
+     {heartbeat_timeout, timer:seconds(5)},
+     {hello_timeout, timer:seconds(10)},
+     {max_frame, 4194304},
+     {port_window, 8388608},
+     {restart_intensity, 5},
+     {restart_period, timer:seconds(60)},
+     {retry_interval, timer:seconds(60)},
+     {batch_size, 1000},
+     {batches_in_flight, 4},
+     {max_broadcasts, 4}].
+
+-spec mod_doc() -> #{desc => binary() | [binary()], opts => [term()], example => [string()]}.
+mod_doc() ->
+    #{desc =>
+          [<<"Attaches Megaphone, a Python port program, to the node: personalised broadcasts to "
+             "everybody online, formatted outside of the node.">>, <<"">>,
+           <<"There is one port program for each node, whatever the number of vhosts: every "
+             "option belongs to the node and must be the same for each vhost. If the program does "
+             "not stay up, ejabberd goes on as if the module were not there, and the module tries "
+             "again later.">>],
+      opts =>
+          [{python,
+            #{value => <<"Path">>,
+              desc => <<"The Python in which Megaphone is installed; a name without a slash is "
+                        "looked for in ejabberd's 'PATH'. ejabberd's user must be able to read "
+                        "and run it. The default value is 'python3'.">>}},
+           {config_file,
+            #{value => <<"Path">>,
+              desc => <<"Megaphone's own configuration file, given to the port program as "
+                        "'MEGAPHONE_CONFIG'. Not set by default.">>}},
+           {heartbeat_interval,
+            #{value => <<"timeout()">>,
+              desc => <<"How often the node and the program tell each other that they live. From "
+                        "100 milliseconds to 1 minute; the default value is '1' second.">>}},
+           {heartbeat_timeout,
+            #{value => <<"timeout()">>,
+              desc => <<"A program that is silent for so long is killed with its process group "
+                        "and started again. At least twice 'heartbeat_interval'. The default "
+                        "value is '5' seconds.">>}},
+           {hello_timeout,
+            #{value => <<"timeout()">>,
+              desc => <<"How long the program may take to start. The default value is '10' "
+                        "seconds.">>}},
+           {max_frame,
+            #{value => <<"65536..67108864">>,
+              desc => <<"The longest frame, in bytes, that the node accepts from the program. The "
+                        "default value is '4194304'.">>}},
+           {port_window,
+            #{value => <<"131072..268435456">>,
+              desc => <<"The credit that the node grants: how many bytes the program may send "
+                        "before the node has handed the first of them on. A program that sends "
+                        "more is killed. At least twice 'max_frame'. The default value is "
+                        "'8388608'.">>}},
+           {restart_intensity,
+            #{value => <<"pos_integer()">>,
+              desc => <<"After so many lives of the program that ended within 'restart_period' it "
+                        "counts as down; a life that was connected for 10 seconds starts the "
+                        "count anew. The default value is '5'.">>}},
+           {restart_period,
+            #{value => <<"timeout()">>,
+              desc => <<"See 'restart_intensity'. The default value is '60' seconds.">>}},
+           {retry_interval,
+            #{value => <<"timeout()">>,
+              desc => <<"How often a program that is down is tried again. The default value is "
+                        "'60' seconds.">>}},
+           {batch_size,
+            #{value => <<"1..10000">>,
+              desc => <<"How many recipients are formatted together. The default value is "
+                        "'1000'.">>}},
+           {batches_in_flight,
+            #{value => <<"1..64">>,
+              desc => <<"How many batches of one broadcast are with the program at once. The "
+                        "default value is '4'.">>}},
+           {max_broadcasts,
+            #{value => <<"1..100">>,
+              desc => <<"How many broadcasts may run at once. The default value is '4'.">>}}],
+      example =>
+          ["modules:",
+           "  mod_megaphone:",
+           "    python: /opt/megaphone/bin/python3",
+           "    config_file: /etc/megaphone.yml"]}.
