@@ -1,0 +1,168 @@
+"""The HTTP server: loopback by default, GET only, bounded; never a reason to end the program."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+from typing import TYPE_CHECKING, Final
+
+from aiohttp import web
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from aiohttp.typedefs import Handler, Middleware
+
+    from bridge.config import Http
+
+#: Connections at a time; one more, and the oldest is closed: who holds them all keeps nobody out.
+MAX_CONNECTIONS: Final = 64
+
+#: Seconds that a connection may be idle between two requests.
+KEEP_ALIVE: Final = 15.0
+
+#: Seconds between attempts to listen: the first, and the longest of those that follow, each twice
+#: the one before.
+RETRY_FIRST: Final = 1.0
+RETRY_LONGEST: Final = 60.0
+
+#: Seconds that running requests have to end on a stop.
+SHUTDOWN: Final = 1.0
+
+_HEADERS: Final = {
+    "Server": "megaphone",
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+
+_logger = logging.getLogger("megaphone.http")
+
+
+class HttpServer:
+    """Listens, and tries again for as long as it cannot.
+
+    Attributes:
+        url: where it listens, or None.
+        error: why it does not, or None.
+    """
+
+    def __init__(self, configuration: Http, routes: Iterable[web.RouteDef]) -> None:
+        self.url: str | None = None
+        self.error: str | None = None
+        self._configuration = configuration
+        names = {"localhost", configuration.host.lower(), *configuration.allowed_hosts}
+        self._application = web.Application(
+            middlewares=[_only_known_hosts(frozenset(names)), _only_get], client_max_size=1024
+        )
+        self._application.add_routes(routes)
+        self._application.on_response_prepare.append(_add_headers)
+
+    async def run(self) -> None:
+        """Listen until cancelled."""
+        runner = web.AppRunner(
+            self._application,
+            access_log=None,
+            handle_signals=False,
+            keepalive_timeout=KEEP_ALIVE,
+            shutdown_timeout=SHUTDOWN,
+        )
+        await runner.setup()
+        server: asyncio.Server | None = None
+        try:
+            server = await self._listening(runner)
+            await asyncio.get_running_loop().create_future()
+        finally:
+            self.url = None
+            # Not `async with server`: it would wait for connections that only cleanup() closes.
+            if server is not None:
+                server.close()
+            await runner.cleanup()
+
+    async def _listening(self, runner: web.AppRunner) -> asyncio.Server:
+        loop = asyncio.get_running_loop()
+        host, port = self._configuration.host, self._configuration.port
+        connections = _Connections(runner)
+        wait = RETRY_FIRST
+        while True:
+            try:
+                server = await loop.create_server(connections.accept, host, port, backlog=64)
+            except OSError as error:
+                if self.error is None:
+                    _logger.warning(
+                        "cannot listen for HTTP on %s: %s; trying again, set http.host or "
+                        "http.port to change it",
+                        _authority(host, port),
+                        error.strerror or error,
+                    )
+                self.error = f"{_authority(host, port)}: {error.strerror or error}"
+                await asyncio.sleep(wait)
+                wait = min(wait * 2, RETRY_LONGEST)
+            else:
+                self.error = None
+                self.url = f"http://{_authority(*server.sockets[0].getsockname()[:2])}"
+                _logger.info("HTTP on %s", self.url)
+                return server
+
+
+class _Connections:
+    """Bounds how many connections there are."""
+
+    def __init__(self, runner: web.AppRunner) -> None:
+        self._server = runner.server
+
+    def accept(self) -> asyncio.Protocol:
+        assert self._server is not None  # noqa: S101 - the runner is set up before it listens
+        open_ones = self._server.connections
+        if len(open_ones) >= MAX_CONNECTIONS:
+            open_ones[0].force_close()
+        return self._server()
+
+
+def _authority(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _only_known_hosts(names: frozenset[str]) -> Middleware:
+    """Refuse requests for other names than ours.
+
+    A page in a browser on this machine may have its own name resolve to 127.0.0.1 and read what is
+    here as if it were its own (DNS rebinding). Its requests carry that name; an address, or no Host
+    at all, cannot come about this way.
+    """
+
+    @web.middleware
+    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+        host = request.headers.get("Host")
+        if host is not None and not _is_known(host, names):
+            raise web.HTTPMisdirectedRequest(
+                text="this name is not served here: see http.allowed_hosts\n"
+            )
+        return await handler(request)
+
+    return middleware
+
+
+def _is_known(host: str, names: frozenset[str]) -> bool:
+    name = host.rpartition(":")[0] if not host.endswith("]") and ":" in host else host
+    if name.lower() in names:
+        return True
+    try:
+        ipaddress.ip_address(name.removeprefix("[").removesuffix("]"))
+    except ValueError:
+        return False
+    return True
+
+
+@web.middleware
+async def _only_get(request: web.Request, handler: Handler) -> web.StreamResponse:
+    if request.method != "GET":
+        raise web.HTTPMethodNotAllowed(request.method, ["GET"])
+    return await handler(request)
+
+
+async def _add_headers(_: web.Request, response: web.StreamResponse) -> None:
+    response.headers.update(_HEADERS)
