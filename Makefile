@@ -1,0 +1,53 @@
+# Every target sets up first what it needs (scripts/setup); that costs nothing when it is there.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint format bench fuzz lock dist clean
+
+BIN := .venv/bin
+ONCE ?=
+ARGS ?=
+FUZZ_SECONDS ?= 60
+
+help:  ## what there is (the default)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup:  ## .venv from the lock, and Debian's ejabberd and Erlang where they are missing
+	@scripts/setup
+
+demo: setup  ## a private ejabberd, real clients, a personalised broadcast; ONCE=1 ends by itself
+	@exec $(BIN)/megaphone demo $(if $(ONCE),--once) $(ARGS)
+
+test: setup  ## the tests; ARGS='-k codec' for some of them
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: setup  ## ruff, mypy, erlc -Werror, dialyzer
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/python scripts/lint_erlang.py
+
+format: setup  ## ruff's formatting and its safe fixes
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+bench: setup  ## the benchmarks; results as tables and under bench/results
+	@$(BIN)/python -m bench.codec
+	@$(BIN)/python -m bench.broadcast
+
+fuzz: setup  ## each fuzz target for FUZZ_SECONDS (60)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps \
+	    -r requirements/fuzz.txt
+	@set -e; for target in fuzz/fuzz_*.py; do \
+	    echo "$$target"; $(BIN)/python "$$target" -max_total_time=$(FUZZ_SECONDS); done
+
+lock:  ## the locks in requirements/ anew; UPGRADE=1 takes the newest versions
+	@scripts/lock
+
+dist: setup  ## wheel and source distribution, into dist/
+	@$(BIN)/python -m hatchling build -d dist
+
+clean:  ## removes what the other targets have made, .venv too
+	@rm -rf .venv .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis dist build bench/results
+	@find . -name .git -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
+	@find . -name .git -prune -o -name '*.egg-info' -type d -prune -exec rm -rf {} +
