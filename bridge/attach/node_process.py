@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import os
 import pwd
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -28,8 +28,8 @@ class NodeProcess:
     uid: int
     gid: int
     groups: tuple[int, ...]
-    environment: dict[str, str]
-    arguments: tuple[str, ...]
+    environment: dict[str, str] = field(repr=False)
+    arguments: tuple[str, ...] = field(repr=False)  # The cookie may be among them.
     directory: Path
 
     @property
