@@ -1,0 +1,1 @@
+"""OTP's behaviours in Python, under OTP's names."""

@@ -1,0 +1,311 @@
+"""The program's side of the connection to a node, without I/O: hello, credit, calls.
+
+Theory of operation. Bytes that came in go to `receive_data`, which gives events; what is to go
+out is taken from `data_to_send`. Between the two stand two accounts:
+
+    outgoing credit   what the node still accepts: a frame that costs credit waits in a queue until
+                      there is enough; the queue is bounded, beyond the bound is `Overload`
+    incoming credit   what the node may still send: a node that sends more breaks the protocol;
+                      what was handed on is given back in steps of a quarter of the window
+
+    state      receives                         next state
+    waiting    hello                            ready
+    waiting    anything else                    ProtocolError
+    ready      everything but hello             ready
+    any        a bad length, credit exceeded    ProtocolError: the connection is over
+
+A payload that is no term, or no message of the protocol, is a `Discarded` event and nothing else.
+"""
+
+from collections import deque
+from typing import NamedTuple, TypeAlias
+
+from erlang_port.etf import EtfError, Term
+from erlang_port.frames import HEADER, MAX_BEFORE_HELLO, MAX_FRAME, FrameError, FrameReader, frame
+from erlang_port.messages import (
+    CAPABILITIES,
+    VERSIONS,
+    Batch,
+    BatchCancel,
+    BatchDone,
+    BatchFailed,
+    Call,
+    Cast,
+    Credit,
+    Hello,
+    Log,
+    Message,
+    MessageError,
+    Replies,
+    Reply,
+    costs_credit,
+    decode_message,
+    encode_message,
+    error_answer,
+)
+
+#: What the node may send before anything is given back, bytes. Default 8 MiB, twice a frame.
+WINDOW = 2 * MAX_FRAME
+#: What may wait for the node's credit, bytes. Default 32 MiB.
+MAX_QUEUE = 32 * 1024 * 1024
+#: What log lines may take of that queue, bytes, so that a worker that prints cannot keep answers
+#: from being sent. Default 1 MiB.
+MAX_LOG_QUEUE = 1024 * 1024
+#: What an answer takes in a frame beside its own bytes, at most.
+_REPLY_OVERHEAD = 32
+
+
+class ProtocolError(Exception):
+    """The peer broke the protocol, or speaks none that this end knows. The connection is over."""
+
+
+class Overload(Exception):  # noqa: N818  # the protocol's own word for it
+    """What waits for the node's credit is at its bound; nothing was queued."""
+
+
+class Peer(NamedTuple):
+    """What the node's hello said. Sizes in bytes, times in seconds."""
+
+    name: str
+    version: str
+    capabilities: frozenset[bytes]
+    max_frame: int
+    heartbeat_interval: float
+    heartbeat_timeout: float
+
+
+class Greeted(NamedTuple):
+    """The node's hello has come; from now on anything may be sent."""
+
+    peer: Peer
+
+
+class Answered(NamedTuple):
+    """An answer to a call of ours. Its bytes are decoded by who waits for it."""
+
+    id: int
+    ok: bool
+    answer: bytes
+
+
+class Discarded(NamedTuple):
+    """A payload that was no message; the connection goes on. `reason` holds nothing of it."""
+
+    reason: str
+
+
+Event: TypeAlias = Greeted | Answered | Discarded | Call | Cast | Batch | BatchCancel
+
+
+class Protocol:
+    """One connection, from its first byte to its last.
+
+    Args:
+        name: What this end calls itself, `port_program`.
+        version: Megaphone's version.
+        os_pid: This process.
+    """
+
+    def __init__(self, *, name: str, version: str, os_pid: int) -> None:
+        self.peer: Peer | None = None
+        self.credit = 0
+        self.queued_bytes = 0
+        self.frames_received = 0
+        self.bytes_received = 0
+        self._reader = FrameReader(MAX_BEFORE_HELLO)
+        self._hello = Hello(
+            {
+                b"protocol": list(VERSIONS),
+                b"capabilities": list(CAPABILITIES),
+                b"max_frame": MAX_FRAME,
+                b"credit": WINDOW,
+                b"version": version.encode(),
+                b"name": name.encode(),
+                b"os_pid": os_pid,
+            }
+        )
+        self._window = WINDOW
+        self._handed_on = 0
+        self._queue: deque[bytes] = deque()
+        self._outgoing: list[bytes] = []
+        self._next_id = 0
+
+    def receive_data(self, data: bytes) -> list[Event]:
+        """Take what was read; return what it means, in order.
+
+        Raises:
+            ProtocolError: The connection is over.
+        """
+        self.bytes_received += len(data)
+        events: list[Event] = []
+        try:
+            for payload in self._reader.feed(data):
+                self._receive(payload, events)
+        except FrameError as error:
+            raise ProtocolError(f"the node sent {error}") from None
+        return events
+
+    def _receive(self, payload: bytes, events: list[Event]) -> None:
+        self.frames_received += 1
+        try:
+            message = decode_message(payload)
+        except (EtfError, MessageError) as error:
+            if self.peer is None:
+                raise ProtocolError(f"the node's first frame is no hello: {error}") from None
+            # What cannot be read still took the node's credit.
+            self._account(payload)
+            events.append(Discarded(str(error)))
+            return
+        if self.peer is None:
+            self._greeted(message, events)
+            return
+        if costs_credit(message):
+            self._account(payload)
+        match message:
+            case Credit(size):
+                self.credit += size
+                self._release()
+            case Replies(replies):
+                events += [Answered(*reply) for reply in replies]
+            case Call() | Cast() | Batch() | BatchCancel():
+                events.append(message)
+            case Hello() | Log() | BatchDone() | BatchFailed():
+                events.append(Discarded("a message that a node does not send"))
+
+    def _greeted(self, message: Message, events: list[Event]) -> None:
+        if not isinstance(message, Hello):
+            raise ProtocolError("the node's first frame is no hello")
+        self.peer = self._greet(message.values)
+        self._reader.max_payload = MAX_FRAME
+        self._outgoing.append(frame(encode_message(self._hello)))
+        events.append(Greeted(self.peer))
+
+    def _account(self, payload: bytes) -> None:
+        cost = len(payload) + HEADER
+        self._window -= cost
+        if self._window < 0:
+            raise ProtocolError("the node sent more than its credit")
+        self._handed_on += cost
+        if self._handed_on >= WINDOW // 4:
+            self._window += self._handed_on
+            self._outgoing.append(frame(encode_message(Credit(self._handed_on))))
+            self._handed_on = 0
+
+    def _greet(self, values: dict[bytes, Term]) -> Peer:
+        versions = values.get(b"protocol")
+        if not isinstance(versions, list) or not set(VERSIONS) & {
+            v for v in versions if type(v) is int
+        }:
+            raise ProtocolError(
+                f"the node speaks protocol {versions!r:.60} and this program {list(VERSIONS)}:"
+                " upgrade the older of the two"
+            )
+
+        def number(key: bytes, least: int) -> int:
+            value = values.get(key)
+            if type(value) is not int or value < least:
+                raise ProtocolError(f"the node's hello has no valid {key.decode()}")
+            return value
+
+        def text(key: bytes) -> str:
+            value = values.get(key)
+            if not isinstance(value, bytes):
+                raise ProtocolError(f"the node's hello has no valid {key.decode()}")
+            return value.decode(errors="replace")
+
+        capabilities = values.get(b"capabilities")
+        if not isinstance(capabilities, list):
+            raise ProtocolError("the node's hello has no valid capabilities")
+        max_frame = number(b"max_frame", 1024)
+        self.credit = number(b"credit", 2 * max_frame)
+        return Peer(
+            name=text(b"name"),
+            version=text(b"version"),
+            capabilities=frozenset(c for c in capabilities if c in CAPABILITIES),
+            max_frame=max_frame,
+            heartbeat_interval=number(b"heartbeat_interval", 1) / 1000,
+            heartbeat_timeout=number(b"heartbeat_timeout", 1) / 1000,
+        )
+
+    def call(self, name: bytes, request: Term, timeout_ms: int) -> int:
+        """Queue a call and return its id; its answer comes as `Answered`.
+
+        Raises:
+            EtfError: Erlang has no term for the request.
+            Overload: Too much waits for credit, or the call is longer than a frame.
+        """
+        self._next_id += 1
+        self.send(Call(self._next_id, name, request, max(1, timeout_ms)))
+        return self._next_id
+
+    def reply(self, replies: list[Reply]) -> None:
+        """Queue answers, in as few frames as hold them.
+
+        An answer too long for a frame becomes an error for its caller.
+
+        Raises:
+            Overload: Too much waits for credit; the answers from there on were not queued.
+        """
+        limit = self._max_frame() - 64
+        group: list[Reply] = []
+        size = 0
+        for reply in replies:
+            if len(reply.answer) + _REPLY_OVERHEAD > limit:
+                text = f"the answer has {len(reply.answer)} bytes, more than a frame holds"
+                fitting = Reply(reply.id, False, error_answer("crash", text))
+            else:
+                fitting = reply
+            cost = len(fitting.answer) + _REPLY_OVERHEAD
+            if group and size + cost > limit:
+                self.send(Replies(group))
+                group, size = [], 0
+            group.append(fitting)
+            size += cost
+        if group:
+            self.send(Replies(group))
+
+    def send(self, message: Message) -> None:
+        """Queue a message.
+
+        Raises:
+            EtfError: Erlang has no term for a part of it.
+            Overload: Too much waits for credit, or the message is longer than a frame.
+        """
+        bound = MAX_LOG_QUEUE if isinstance(message, Log) else MAX_QUEUE
+        self._queue_payload(encode_message(message), bound)
+
+    def send_batch_answer(self, payload: bytes) -> None:
+        """Queue a `batch_done` or `batch_failed` as it came from a worker.
+
+        It is never refused for want of room: there are as many as the node has batches in flight.
+
+        Raises:
+            Overload: It is longer than a frame.
+        """
+        self._queue_payload(payload, None)
+
+    def _queue_payload(self, payload: bytes, bound: int | None) -> None:
+        if len(payload) > self._max_frame():
+            raise Overload(f"a message of {len(payload)} bytes is longer than a frame")
+        cost = len(payload) + HEADER
+        if bound is not None and self._queue and self.queued_bytes + cost > bound:
+            raise Overload(f"{self.queued_bytes} bytes wait for the node already")
+        self._queue.append(frame(payload))
+        self.queued_bytes += cost
+        self._release()
+
+    def data_to_send(self) -> list[bytes]:
+        """The frames that may go out now. Each is to be written whole, in this order."""
+        outgoing, self._outgoing = self._outgoing, []
+        return outgoing
+
+    def _max_frame(self) -> int:
+        return self.peer.max_frame if self.peer else MAX_BEFORE_HELLO
+
+    def _release(self) -> None:
+        queue = self._queue
+        while queue and self.credit >= len(queue[0]):
+            data = queue.popleft()
+            self.credit -= len(data)
+            self.queued_bytes -= len(data)
+            self._outgoing.append(data)

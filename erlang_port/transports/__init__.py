@@ -1,0 +1,1 @@
+"""How frames travel: thin shells around `erlang_port.protocol`."""

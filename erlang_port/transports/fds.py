@@ -1,0 +1,425 @@
+"""The connection to a node over two file descriptors: the asyncio shell around `Protocol`."""
+
+import asyncio
+import logging
+import os
+import select
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple
+
+from erlang_port.etf import Atom, EtfError, Term, decode, encode
+from erlang_port.frames import frame
+from erlang_port.messages import (
+    ERROR_KINDS,
+    Batch,
+    BatchCancel,
+    Call,
+    Cast,
+    ErrorKind,
+    Level,
+    Log,
+    Reply,
+    error_answer,
+)
+from erlang_port.protocol import (
+    Answered,
+    Discarded,
+    Event,
+    Greeted,
+    Overload,
+    Peer,
+    Protocol,
+    ProtocolError,
+)
+from erlang_port.transports.writer import FrameWriter
+
+_log = logging.getLogger(__name__)
+
+#: Bytes of one read.
+_READ = 256 * 1024
+#: How often the loop is looked at for lag and the node for silence, seconds.
+_TICK = 0.25
+#: Calls from the node that are handled at once; beyond it a call is answered with overload.
+MAX_HANDLERS = 64
+
+Handler = Callable[[Term], Awaitable[Term]]
+
+
+class Disconnected(ConnectionError):  # noqa: N818  # a state of the port, in the protocol's word
+    """The connection to the node is over, or not there yet."""
+
+
+class CallError(Exception):
+    """A call was answered with an error.
+
+    A handler raises it to answer its caller so.
+
+    Attributes:
+        kind: overload, timeout, noproc, badarg, refused or crash.
+        text: What to say to a person.
+    """
+
+    def __init__(self, kind: ErrorKind, text: str) -> None:
+        super().__init__(f"{kind}: {text}")
+        self.kind = kind
+        self.text = text
+
+
+class Statistics(NamedTuple):
+    """What the connection has done so far. Sizes in bytes, times in seconds."""
+
+    frames_received: int
+    bytes_received: int
+    frames_sent: int
+    bytes_sent: int
+    credit: int
+    queued: int
+    calls_waiting: int
+    calls_handled: int
+    discarded: int
+    logs_dropped: int
+    heartbeat_age: float
+    loop_lag: float
+
+
+class PortConnection:
+    """The program's end of the port.
+
+    Args:
+        read_fd: Where the node's bytes come from.
+        write_fd: Where the node's bytes go to.
+        name: What this end calls itself.
+        version: Megaphone's version.
+
+    Attributes:
+        on_batch: Called with each batch, on the loop; must not wait.
+        on_batch_cancel: Called with the broadcast whose batches are no longer wanted.
+    """
+
+    def __init__(self, read_fd: int, write_fd: int, *, name: str, version: str) -> None:
+        self.on_batch: Callable[[Batch], None] = lambda _: None
+        self.on_batch_cancel: Callable[[bytes], None] = lambda _: None
+        self._read_fd = read_fd
+        self._write_fd = write_fd
+        self._protocol = Protocol(name=name, version=version, os_pid=os.getpid())
+        # Log lines come from other threads: the protocol is touched under the lock only.
+        self._lock = threading.Lock()
+        self._handlers: dict[bytes, Handler] = {}
+        self._running: set[asyncio.Task[None]] = set()
+        self._waiting: dict[int, asyncio.Future[Answered]] = {}
+        self._answers: list[Reply] = []
+        self._discarded = 0
+        self._logs_dropped = 0
+        self._logs_reported = 0
+        self._lag = 0.0
+        self._ticked = self._heard = time.monotonic()
+        self._sequence = 0
+        self._ticking: asyncio.TimerHandle | None = None
+        self._open = False
+
+    async def connect(self, timeout: float = 10.0) -> Peer:  # noqa: ASYNC109  # one wait, one bound
+        """Exchange hellos; from then on everything may be used.
+
+        Args:
+            timeout: How long to wait for the node's hello, seconds.
+
+        Raises:
+            Disconnected: The node closed the port, spoke another protocol, or said nothing.
+        """
+        self._loop = asyncio.get_running_loop()
+        self._greeted: asyncio.Future[Peer] = self._loop.create_future()
+        self._closed: asyncio.Future[str] = self._loop.create_future()
+        self._writer = FrameWriter(self._write_fd, self._heartbeat, self._write_failed)
+        self._writer.start()
+        os.set_blocking(self._read_fd, False)
+        self._ticked = self._heard = time.monotonic()
+        self._open = True
+        self._loop.add_reader(self._read_fd, self._readable)
+        try:
+            async with asyncio.timeout(timeout):
+                first: set[asyncio.Future[Peer] | asyncio.Future[str]]
+                first = {self._greeted, self._closed}
+                await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
+        except TimeoutError:
+            self._close(f"the node sent no hello within {timeout:g} s")
+        if self._closed.done():
+            raise Disconnected(self._closed.result())
+        peer = self._greeted.result()
+        self._writer.beat(peer.heartbeat_interval)
+        self._tick()
+        return peer
+
+    @property
+    def connected(self) -> bool:
+        """Whether hellos were exchanged and the connection is not over."""
+        return self._open and self._greeted.done()
+
+    async def closed(self) -> str:
+        """Wait for the end of the connection; why it ended."""
+        return await asyncio.shield(self._closed)
+
+    async def close(self, reason: str = "closed") -> None:
+        """End the connection; what is queued goes out first, for a second at most."""
+        for task in self._running:
+            task.cancel()
+        self._close(reason)
+        await asyncio.to_thread(self._writer.close, 1.0)
+
+    def register(self, name: str, handler: Handler) -> None:
+        """Answer the node's calls to `name`.
+
+        The handler takes the request and returns the answer; at the call's deadline it is
+        cancelled. To refuse, it raises `CallError`; any other exception is logged, and is a crash
+        to the caller.
+        """
+        self._handlers[name.encode()] = handler
+
+    async def call(self, name: str, request: Term, timeout: float) -> Term:  # noqa: ASYNC109  # it travels
+        """Call a name at the node.
+
+        Args:
+            name: The name.
+            request: What to ask.
+            timeout: How long to wait, seconds; the node is told.
+
+        Raises:
+            CallError: The node answered with an error, or what it answered is no term.
+            Disconnected: There is no connection, or it ended meanwhile.
+            EtfError: Erlang has no term for the request.
+            TimeoutError: No answer in time.
+        """
+        if not self.connected:
+            raise Disconnected("there is no connection to the node")
+        try:
+            with self._lock:
+                call_id = self._protocol.call(name.encode(), request, int(timeout * 1000))
+        except Overload as error:
+            raise CallError("overload", str(error)) from None
+        future: asyncio.Future[Answered] = self._loop.create_future()
+        self._waiting[call_id] = future
+        self._flush()
+        try:
+            async with asyncio.timeout(timeout):
+                answered = await future
+        finally:
+            self._waiting.pop(call_id, None)
+        return _open_answer(answered)
+
+    def cast(self, name: str, message: Term) -> None:
+        """Send a message to a name at the node; lost when there is no connection or no room."""
+        if self.connected:
+            with self._lock:
+                try:
+                    self._protocol.send(Cast(name.encode(), message))
+                except Overload:
+                    return
+            self._flush()
+
+    def send_batch_answer(self, payload: bytes) -> None:
+        """Send a `batch_done` or `batch_failed` on; nothing when there is no connection.
+
+        Raises:
+            Overload: The message is longer than a frame.
+        """
+        if self.connected:
+            with self._lock:
+                self._protocol.send_batch_answer(payload)
+            self._flush()
+
+    def log(self, level: Level, source: str, text: str) -> None:
+        """Send a line to the node's log; from any thread. Dropped and counted without room."""
+        if not self.connected or (peer := self._protocol.peer) is None:
+            return
+        if b"logs" not in peer.capabilities:
+            return
+        message = Log(level, source.encode(errors="replace"), text.encode(errors="replace"))
+        with self._lock:
+            try:
+                self._protocol.send(message)
+            except Overload:
+                self._logs_dropped += 1
+                return
+        self._flush()
+
+    def statistics(self) -> Statistics:
+        """The figures so far."""
+        protocol, writer = self._protocol, self._writer
+        return Statistics(
+            frames_received=protocol.frames_received,
+            bytes_received=protocol.bytes_received,
+            frames_sent=writer.frames_sent,
+            bytes_sent=writer.bytes_sent,
+            credit=protocol.credit,
+            queued=protocol.queued_bytes,
+            calls_waiting=len(self._waiting),
+            calls_handled=len(self._running),
+            discarded=self._discarded,
+            logs_dropped=self._logs_dropped,
+            heartbeat_age=time.monotonic() - self._heard,
+            loop_lag=self._lag,
+        )
+
+    # Reading.
+
+    def _readable(self) -> None:
+        try:
+            data = os.read(self._read_fd, _READ)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._close(f"reading from the node failed: {error.strerror}")
+            return
+        if not data:
+            self._close("the node closed the port")
+            return
+        self._heard = time.monotonic()
+        try:
+            with self._lock:
+                events = self._protocol.receive_data(data)
+        except ProtocolError as error:
+            self._close(str(error))
+            return
+        for event in events:
+            self._handle(event)
+        self._flush()
+
+    def _handle(self, event: Event) -> None:
+        match event:
+            case Batch():
+                self.on_batch(event)
+            case Answered(call_id):
+                waiting = self._waiting.get(call_id)
+                if waiting is not None and not waiting.done():
+                    waiting.set_result(event)
+            case Call():
+                self._begin(event)
+            case BatchCancel(broadcast):
+                self.on_batch_cancel(broadcast)
+            case Greeted(peer):
+                if not self._greeted.done():
+                    self._greeted.set_result(peer)
+            case Cast():
+                # No name takes casts yet.
+                self._discard("a cast to a name that is not registered")
+            case Discarded(reason):
+                self._discard(reason)
+
+    def _discard(self, reason: str) -> None:
+        self._discarded += 1
+        _log.warning("a frame from the node was dropped: %s", reason)
+
+    # Calls from the node.
+
+    def _begin(self, call: Call) -> None:
+        handler = self._handlers.get(call.name)
+        if handler is None:
+            self._answer(call.id, "noproc", f"no {call.name.decode(errors='replace')} here")
+        elif len(self._running) >= MAX_HANDLERS:
+            self._answer(call.id, "overload", f"{MAX_HANDLERS} calls are being handled already")
+        else:
+            task = self._loop.create_task(self._run(call, handler))
+            self._running.add(task)
+            task.add_done_callback(self._running.discard)
+
+    async def _run(self, call: Call, handler: Handler) -> None:
+        try:
+            async with asyncio.timeout(call.timeout_ms / 1000):
+                answer = encode(await handler(call.request))
+        except CallError as error:
+            self._answer(call.id, error.kind, error.text)
+        except TimeoutError:
+            self._answer(call.id, "timeout", "no answer in time")
+        except EtfError as error:
+            self._answer(call.id, "crash", f"the answer is no term: {error.reason}")
+        except Exception as error:  # noqa: BLE001  # a handler's bug is its caller's, not the port's
+            _log.exception("a call to %s failed", call.name.decode(errors="replace"))
+            self._answer(call.id, "crash", type(error).__name__)
+        else:
+            self._queue_answer(Reply(call.id, True, answer))
+
+    def _answer(self, call_id: int, kind: ErrorKind, text: str) -> None:
+        self._queue_answer(Reply(call_id, False, error_answer(kind, text)))
+
+    def _queue_answer(self, reply: Reply) -> None:
+        # Answers of one turn of the loop go in one frame.
+        if not self._answers:
+            self._loop.call_soon(self._send_answers)
+        self._answers.append(reply)
+
+    def _send_answers(self) -> None:
+        answers, self._answers = self._answers, []
+        if not self.connected:
+            return
+        try:
+            with self._lock:
+                self._protocol.reply(answers)
+        except Overload as error:
+            _log.warning("answers to the node were dropped: %s", error)
+        self._flush()
+
+    # Writing, liveness, the end.
+
+    def _flush(self) -> None:
+        # Under the lock, so that two threads cannot hand on frames in the wrong order.
+        with self._lock:
+            frames = self._protocol.data_to_send()
+            if frames:
+                self._writer.write(frames)
+
+    def _heartbeat(self) -> bytes:
+        self._sequence += 1
+        lag = max(self._lag, time.monotonic() - self._ticked - _TICK)
+        return frame(encode((Atom("heartbeat"), self._sequence, max(0, int(lag * 1000)))))
+
+    def _write_failed(self, error: OSError) -> None:
+        reason = f"writing to the node failed: {error.strerror}"
+        try:
+            self._loop.call_soon_threadsafe(self._close, reason)
+        except RuntimeError:
+            # The loop is closed already: the program is ending.
+            return
+
+    def _tick(self) -> None:
+        if not self._open:
+            return
+        now = time.monotonic()
+        self._lag = max(0.0, now - self._ticked - _TICK)
+        self._ticked = now
+        peer = self._greeted.result()
+        # A loop that was blocked itself has not yet read what came meanwhile.
+        unread = bool(select.select([self._read_fd], [], [], 0)[0])
+        if not unread and now - self._heard > peer.heartbeat_timeout:
+            self._close(f"the node was silent for {peer.heartbeat_timeout:g} s")
+            return
+        if self._logs_dropped > self._logs_reported:
+            lost = self._logs_dropped - self._logs_reported
+            self._logs_reported = self._logs_dropped
+            self.log("warning", "port", f"{lost} log lines were dropped: the node took no more")
+        self._ticking = self._loop.call_later(_TICK, self._tick)
+
+    def _close(self, reason: str) -> None:
+        if not self._open:
+            return
+        self._open = False
+        self._loop.remove_reader(self._read_fd)
+        if self._ticking is not None:
+            self._ticking.cancel()
+        for waiting in self._waiting.values():
+            if not waiting.done():
+                waiting.set_exception(Disconnected(reason))
+        self._closed.set_result(reason)
+
+
+def _open_answer(answered: Answered) -> Term:
+    try:
+        term = decode(answered.answer)
+    except EtfError as error:
+        raise CallError("badarg", f"the answer is no term: {error}") from None
+    if answered.ok:
+        return term
+    match term:
+        case (str(kind), bytes(text)) if kind in ERROR_KINDS:
+            raise CallError(kind, text.decode(errors="replace"))  # type: ignore[arg-type]  # just checked
+    raise CallError("badarg", "the answer is no error of this protocol")
