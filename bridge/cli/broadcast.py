@@ -32,7 +32,9 @@ def broadcast(
         str | None, typer.Option("--file", help="A file with the text, UTF-8; - for stdin.")
     ] = None,
     subject: Annotated[str | None, typer.Option(help="The subject, a template too.")] = None,
-    to: Annotated[str, typer.Option(help="The audience.")] = "online",
+    to: Annotated[
+        str, typer.Option(help="The audience: online, or online@HOST for one virtual host.")
+    ] = "online",
     message_type: Annotated[
         str | None, typer.Option("--type", help="headline (the default), normal or chat.")
     ] = None,
@@ -57,7 +59,7 @@ def broadcast(
     (seen with --watch).
     """
     request = {
-        "text": _body(text, file),
+        "template": _body(text, file),
         "to": to,
         "subject": subject,
         "type": message_type,

@@ -115,7 +115,7 @@ async def _meet(
 
 def _broadcast(node: EmbeddedNode, console: Console) -> dict[str, Any]:
     ctl = Ejabberdctl.find(str(node.ejabberdctl))
-    accepted = submit(ctl, {"text": TEXT, "to": "online"})
+    accepted = submit(ctl, {"template": TEXT, "to": "online"})
     return watching.follow(ctl, str(accepted["id"]), console)
 
 
