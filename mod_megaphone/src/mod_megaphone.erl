@@ -14,14 +14,9 @@
 
 %% The node's options while the tree runs.
 -define(OPTIONS, {?MODULE, options}).
-%% Every module of the package but this one, which ejabberd's ext_mod loads and purges itself.
--define(SIBLINGS,
-        [megaphone_audience, megaphone_broadcasts, megaphone_calls, megaphone_check,
-         megaphone_commands, megaphone_delivery, megaphone_fanout, megaphone_fanout_sup,
-         megaphone_frame, megaphone_inflow, megaphone_json, megaphone_keeper, megaphone_life,
-         megaphone_log, megaphone_outflow, megaphone_port, megaphone_program,
-         megaphone_protocol, megaphone_reason, megaphone_restarts, megaphone_subscribers,
-         megaphone_sup, megaphone_writer]).
+%% Every module of the package but this one, which ejabberd's ext_mod loads and purges itself,
+%% has a name that begins so.
+-define(PREFIX, "megaphone_").
 
 -type options() :: #{atom() => term()}.
 
@@ -75,12 +70,12 @@ version() ->
 -spec loaded_versions() -> [{module(), Digest :: binary()}].
 loaded_versions() ->
     [{Module, hex(Module:module_info(md5))}
-     || Module <- [?MODULE | ?SIBLINGS], code:is_loaded(Module) =/= false].
+     || Module <- [?MODULE | loaded_siblings()]].
 
 %% @doc Modules whose loaded code is not what is on disk: none, unless an upgrade went wrong.
 -spec stale_modules() -> [module()].
 stale_modules() ->
-    [Module || Module <- [?MODULE | ?SIBLINGS], is_stale(Module)].
+    [Module || Module <- [?MODULE | loaded_siblings()], is_stale(Module)].
 
 start_node(Opts) ->
     Options = effective(Opts),
@@ -107,7 +102,7 @@ stop_node() ->
     _ = persistent_term:erase(?OPTIONS),
     _ = persistent_term:erase({megaphone_keeper, started}),
     %% ext_mod purges this module only: left loaded, the others would outlive an upgrade.
-    lists:foreach(fun unload/1, ?SIBLINGS).
+    lists:foreach(fun unload/1, loaded_siblings()).
 
 apply_options(Opts) ->
     Options = effective(Opts),
@@ -153,7 +148,23 @@ load_siblings() ->
                               true -> load(Module);
                               false -> ok
                           end
-                  end, ?SIBLINGS).
+                  end, siblings_on_disk()).
+
+%% The package's own directory names the modules: no list to keep, and the version that is
+%% installed now decides.
+siblings_on_disk() ->
+    case code:which(?MODULE) of
+        Path when is_list(Path) ->
+            [list_to_atom(filename:basename(Beam, ".beam"))
+             || Beam <- filelib:wildcard(filename:join(filename:dirname(Path), ?PREFIX "*.beam"))];
+        _ ->
+            []
+    end.
+
+%% Those of an older version that the installed one does not have any more, too.
+loaded_siblings() ->
+    lists:sort([Module || {Module, _} <- code:all_loaded(),
+                          lists:prefix(?PREFIX, atom_to_list(Module))]).
 
 load(Module) ->
     _ = code:purge(Module),
