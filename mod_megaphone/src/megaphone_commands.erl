@@ -12,17 +12,18 @@
 -define(BRIDGE_TIME, 2000).
 
 %% @doc To be registered once for each node: newer releases log an error for a command that exists.
+%% 23.01 unregisters only the very record that it keeps, and that one has its definer filled in.
 -spec get_commands_spec() -> [ejabberd_commands()].
 get_commands_spec() ->
     [#ejabberd_commands{
-        name = megaphone_status, tags = [megaphone],
+        name = megaphone_status, tags = [megaphone], definer = mod_megaphone,
         desc = "The node, the port program, its workers and the last broadcasts, as JSON",
         module = ?MODULE, function = status,
         args = [],
         result = {status, string},
         result_desc = "A JSON document"},
      #ejabberd_commands{
-        name = megaphone_broadcast, tags = [megaphone],
+        name = megaphone_broadcast, tags = [megaphone], definer = mod_megaphone,
         desc = "Send a message to everybody online, each with a text of its own",
         longdesc = "The request is a JSON object: template (a Jinja template), to (online, or "
                    "online@ and a virtual host); optional: subject (a template), type (headline, "
@@ -35,7 +36,7 @@ get_commands_spec() ->
         result_desc = "The accepted broadcast with its id, or an object with the key error: "
                       "field, what, remedy; a JSON document"},
      #ejabberd_commands{
-        name = megaphone_broadcast_status, tags = [megaphone],
+        name = megaphone_broadcast_status, tags = [megaphone], definer = mod_megaphone,
         desc = "How far a broadcast is, or how it ended, as JSON",
         module = ?MODULE, function = broadcast_status,
         args = [{id, binary}],
