@@ -10,6 +10,7 @@ from rich.console import Console
 
 from bridge.attach import installation, module_options
 from bridge.attach.installation import AttachPlan, AttachReport, AttachRequest
+from bridge.cli.errors import CommandError, ExitStatus
 from bridge.version import __version__
 
 
@@ -56,11 +57,14 @@ def attach(
     Everything is checked first. A second attach changes nothing; a newer Megaphone, another Python
     or another option upgrades in place, the other options kept. What fails is taken back.
     """
+    options = dict(module_options.parse_assignment(text) for text in option or [])
+    if "python" in options:
+        raise CommandError("--option python would not be checked", "use --python", ExitStatus.USAGE)
     request = AttachRequest(
         ejabberdctl=ejabberdctl,
         pid=pid,
         python=python,
-        options=dict(module_options.parse_assignment(text) for text in option or []),
+        options=options,
         timeout=timeout,
         keep=keep,
     )
