@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import io
 import itertools
 import json
@@ -18,11 +16,12 @@ from typing import Annotated, Final
 import typer
 from typer.exceptions import TyperException
 
+from bridge.cli import attach, broadcast, demo, detach, node, status
 from bridge.cli.errors import CommandError, ExitStatus
 from bridge.version import __version__
 
-#: The commands' modules, in the order of the help page.
-_COMMANDS: Final = ("attach", "detach", "status", "broadcast", "demo", "node")
+#: The commands, for the advice after a wrong command line.
+_COMMANDS: Final = frozenset({"attach", "detach", "status", "broadcast", "demo", "node"})
 
 app = typer.Typer(
     name="megaphone",
@@ -51,9 +50,8 @@ def _megaphone(
     """A Python sidecar for ejabberd: attach it to a running node, broadcast, take it off again."""
 
 
-for _name in _COMMANDS:
-    if importlib.util.find_spec(f"bridge.cli.{_name}") is not None:
-        importlib.import_module(f"bridge.cli.{_name}").register(app)
+for _command in (attach, detach, status, broadcast, demo, node):
+    _command.register(app)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -80,7 +78,7 @@ def _run(words: list[str]) -> int:
     except TyperException as error:
         if not error.format_message():
             return ExitStatus.USAGE  # No command at all: typer has printed the help.
-        remedy = f"see: megaphone {_command(words)}--help"
+        remedy = f"see: megaphone {_advised(words)}--help"
         return _report(
             CommandError(error.format_message().rstrip("."), remedy, ExitStatus.USAGE), words
         )
@@ -111,7 +109,7 @@ def _wants_json(words: list[str]) -> bool:
     return "--json" in itertools.takewhile(lambda word: word != "--", words)
 
 
-def _command(words: list[str]) -> str:
+def _advised(words: list[str]) -> str:
     known = [word for word in words[:2] if word in _COMMANDS]
     return f"{known[0]} " if known else ""
 
