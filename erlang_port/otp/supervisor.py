@@ -2,8 +2,8 @@
 
 After OTP's supervisor behaviour (OTP Design Principles, "Supervisor Behaviour"). A child is a
 coroutine function: it is given `started`, calls it once it is initialised, and runs until its work
-is done. The next child is not started before that. A supervisor's own `run` has the same shape, so a
-supervisor can be a child.
+is done. The next child is not started before that. A supervisor's own `run` has the same shape, so
+a supervisor can be a child.
 """
 
 import asyncio
@@ -172,7 +172,7 @@ class Supervisor:
                     await self._start(other)
             except StartError as failure:
                 # As in OTP, a restart that fails is another restart.
-                _log.error("%s: %s", self.name, failure)  # noqa: TRY400  # its cause is in the text
+                _log.error("%s: %s", self.name, failure)
                 error = failure
             else:
                 return

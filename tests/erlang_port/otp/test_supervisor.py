@@ -1,0 +1,199 @@
+import asyncio
+
+import pytest
+
+from erlang_port.otp.supervisor import (
+    BRUTAL_KILL,
+    ChildSpec,
+    IntensityExceeded,
+    StartError,
+    Supervisor,
+)
+
+
+class Probe:
+    """Children that record what happens to them and end when told."""
+
+    def __init__(self):
+        self.events = []
+        self.fates = {}
+        self.changed = asyncio.Event()
+        self.mark = 0
+
+    def note(self, what):
+        self.events.append(what)
+        self.changed.set()
+
+    def child(self, name, **options):
+        async def run(started):
+            fate = self.fates[name] = asyncio.get_running_loop().create_future()
+            started()
+            self.note(f"+{name}")
+            try:
+                await fate
+            finally:
+                self.note(f"-{name}")
+
+        return ChildSpec(name, run, **options)
+
+    async def until(self, *events):
+        async with asyncio.timeout(5):
+            while self.events[self.mark :] != list(events):
+                self.changed.clear()
+                await self.changed.wait()
+
+    def end(self, name):
+        self.mark = len(self.events)
+        self.fates[name].set_result(None)
+
+    def crash(self, name):
+        self.mark = len(self.events)
+        self.fates[name].set_exception(ValueError(name))
+
+
+@pytest.fixture
+async def probe():
+    return Probe()
+
+
+async def start(supervisor):
+    ready = asyncio.Event()
+    task = asyncio.create_task(supervisor.run(ready.set))
+    waiting = asyncio.create_task(ready.wait())
+    await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED, timeout=5)
+    waiting.cancel()
+    return task
+
+
+async def turn():
+    """Lets everything that is ready on the loop run."""
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+async def stop(task):
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_children_start_in_order_and_stop_in_reverse(probe):
+    task = await start(Supervisor("s", [probe.child(name) for name in "abc"]))
+    assert probe.events == ["+a", "+b", "+c"]
+    await stop(task)
+    assert probe.events[3:] == ["-c", "-b", "-a"]
+
+
+@pytest.mark.parametrize(
+    ("strategy", "after"),
+    [
+        ("one_for_one", ["-b", "+b"]),
+        ("one_for_all", ["-b", "-c", "-a", "+a", "+b", "+c"]),
+        ("rest_for_one", ["-b", "-c", "+b", "+c"]),
+    ],
+)
+async def test_strategies(probe, strategy, after):
+    supervisor = Supervisor("s", [probe.child(name) for name in "abc"], strategy=strategy)
+    task = await start(supervisor)
+    probe.crash("b")
+    await probe.until(*after)
+    assert probe.events == ["+a", "+b", "+c", *after]
+    assert supervisor.count_children() == (3, 3)
+    await stop(task)
+
+
+@pytest.mark.parametrize(
+    ("restart", "normal", "crashed"),
+    [("permanent", True, True), ("transient", False, True), ("temporary", False, False)],
+)
+async def test_restart_types(probe, restart, normal, crashed):
+    supervisor = Supervisor("s", [probe.child("a", restart=restart), probe.child("z")], intensity=9)
+    task = await start(supervisor)
+    probe.end("a")
+    await probe.until(*(["-a", "+a"] if normal else ["-a"]))
+    await stop(task)
+    other = Probe()
+    supervisor = Supervisor("s", [other.child("a", restart=restart), other.child("z")], intensity=9)
+    task = await start(supervisor)
+    other.crash("a")
+    await other.until(*(["-a", "+a"] if crashed else ["-a"]))
+    await turn()
+    info = {child.id: child for child in supervisor.which_children()}
+    assert info["a"].running is crashed
+    assert info["a"].restarts == (1 if crashed else 0)
+    await stop(task)
+
+
+async def test_too_many_restarts_end_the_supervisor_and_all_children(probe):
+    supervisor = Supervisor("s", [probe.child("a"), probe.child("b")], intensity=2, period=60)
+    task = await start(supervisor)
+    for _ in range(2):
+        probe.crash("b")
+        await probe.until("-b", "+b")
+    probe.crash("b")
+    with pytest.raises(IntensityExceeded, match="more than 2 restarts in 60 s"):
+        await asyncio.wait_for(task, 5)
+    assert probe.events[-1] == "-a"
+    assert supervisor.count_children().active == 0
+
+
+async def test_a_child_that_cannot_start_stops_those_before_it(probe):
+    async def broken(_):
+        raise OSError("no port")
+
+    task = await start(Supervisor("s", [probe.child("a"), ChildSpec("b", broken)]))
+    with pytest.raises(StartError, match="b ended before it had started: OSError"):
+        await task
+    assert probe.events == ["+a", "-a"]
+
+
+async def test_a_restart_that_fails_counts_as_another():
+    attempts = []
+    ended = asyncio.Event()
+
+    async def once(started):
+        attempts.append(1)
+        if len(attempts) > 1:
+            raise OSError("gone")
+        started()
+        await ended.wait()
+
+    task = await start(Supervisor("s", [ChildSpec("a", once)], intensity=3, period=60))
+    ended.set()
+    with pytest.raises(IntensityExceeded):
+        await asyncio.wait_for(task, 5)
+    assert len(attempts) == 4
+
+
+async def test_a_supervisor_is_a_child_and_its_end_is_its_parents_concern(probe):
+    inner = Supervisor("inner", [probe.child("x")], intensity=0)
+    outer = Supervisor("outer", [probe.child("a"), ChildSpec("inner", inner.run)], intensity=1)
+    task = await start(outer)
+    probe.crash("x")
+    await probe.until("-x", "+x")
+    assert not task.done()
+    await stop(task)
+
+
+async def test_a_child_that_does_not_stop_is_left_behind_after_its_time(probe):
+    release = asyncio.Event()
+
+    async def stubborn(started):
+        started()
+        while not release.is_set():
+            try:
+                await release.wait()
+            except asyncio.CancelledError:
+                probe.note("ignored")
+
+    for shutdown in (0.02, BRUTAL_KILL):
+        task = await start(Supervisor("s", [ChildSpec("a", stubborn, shutdown=shutdown)]))
+        async with asyncio.timeout(2):
+            await stop(task)
+    release.set()
+    await asyncio.sleep(0)
+
+
+def test_ids_are_unique(probe):
+    with pytest.raises(ValueError, match="one id"):
+        Supervisor("s", [probe.child("a"), probe.child("a")])

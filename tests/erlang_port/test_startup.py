@@ -1,0 +1,107 @@
+import os
+import signal
+import subprocess
+import sys
+
+from tests.erlang_port import live
+from tests.support.processes import alive, wait_until
+
+
+def python(code, **options):
+    return subprocess.run(
+        [sys.executable, "-I", "-c", code], capture_output=True, text=True, timeout=30, **options
+    )
+
+
+def test_nothing_that_is_printed_reaches_the_port():
+    result = live.run("noisy.py")
+    assert result["end"] == "done"
+    lines = {}
+    for tag, *rest in result["messages"]:
+        if tag == "log":
+            level, source, text = rest
+            lines.setdefault((level, source), []).append(text.decode())
+    out, err = lines["info", b"stdout"], lines["warning", b"stderr"]
+    assert out[0] == "printed before the rest is imported"
+    assert [line for line in out if line.startswith("print ")] == [f"print {n}" for n in range(50)]
+    assert [line for line in out if line.startswith("printf")] == [f"printf {n}" for n in range(50)]
+    assert {"raw one", "from a child"} <= set(out)
+    assert {"raw two", "to stderr", "last words without a newline"} <= set(err)
+    # A line is cut at 4 KiB.
+    (long,) = [line for line in out if line.startswith("é")]
+    assert 2000 <= len(long) <= 2048
+    assert not any("garbage" in line for line in out + err)
+
+
+def test_a_program_that_no_node_started_says_so():
+    done = python("from erlang_port.startup import claim_port; claim_port()")
+    assert done.returncode == 1
+    assert "descriptors 3 and 4 are not open" in done.stderr
+
+
+def test_the_service_managers_variables_are_the_nodes():
+    code = (
+        "import os, signal; from erlang_port import startup; startup.claim_environment();"
+        "print(sorted(k for k in os.environ if 'NOTIFY' in k or 'WATCHDOG' in k),"
+        " signal.getsignal(signal.SIGFPE) is signal.SIG_DFL)"
+    )
+    env = {**os.environ, "NOTIFY_SOCKET": "x", "WATCHDOG_USEC": "1", "WATCHDOG_PID": "1"}
+    assert python(code, env=env).stdout == "[] True\n"
+
+
+def test_a_flood_of_output_is_cut_and_counted_and_holds_nobody_up():
+    code = """
+import os, sys
+from erlang_port.startup import OutputCapture
+real = os.dup(1)
+capture = OutputCapture()
+capture.start()
+lines = []
+capture.attach(lambda level, source, text: lines.append((level, source, text)))
+for n in range(100):
+    print("x" * 99 * 1024 + "\\n" + "y" * 1023)
+capture.stop(10)
+size = sum(len(text) for _, _, text in lines)
+lost = [text for level, _, text in lines if "were dropped" in text]
+os.write(real, f"{size} {lost}".encode())
+"""
+    size, lost = python(code).stdout.split(" ", 1)
+    assert int(size) < 1024 * 1024
+    assert "lines" in lost
+    assert "bytes) of stdout were dropped" in lost
+
+
+def test_output_before_a_sink_is_kept_within_bounds():
+    code = """
+import os
+from erlang_port.startup import OutputCapture
+real = os.dup(1)
+capture = OutputCapture()
+capture.start()
+for n in range(150):
+    print(n, "x" * 1000)
+capture.stop(10)
+lines = []
+capture.attach(lambda level, source, text: lines.append(text))
+os.write(real, f"{sum(map(len, lines))} {lines[-1].split()[0]}".encode())
+"""
+    size, last = python(code).stdout.split()
+    assert 60_000 < int(size) <= 64 * 1024
+    assert last == "149"
+
+
+def test_a_program_dies_with_its_parent_even_when_it_is_stopped():
+    code = (
+        "import subprocess, sys, time;"
+        "child = subprocess.Popen([sys.executable, '-I', '-c',"
+        " 'from erlang_port.startup import die_with_parent; die_with_parent();"
+        " print(1, flush=True); import time; time.sleep(600)'], stdout=subprocess.PIPE);"
+        "child.stdout.readline(); print(child.pid, flush=True); time.sleep(600)"
+    )
+    parent = subprocess.Popen([sys.executable, "-I", "-c", code], stdout=subprocess.PIPE, text=True)
+    with parent:
+        child = int(parent.stdout.readline())
+        os.kill(child, signal.SIGSTOP)
+        assert alive(child)
+        parent.kill()
+        wait_until(lambda: not alive(child), 2)

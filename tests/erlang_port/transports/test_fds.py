@@ -1,0 +1,315 @@
+import asyncio
+import os
+import signal
+import subprocess
+import time
+
+import pytest
+
+from erlang_port.etf import Atom, decode, encode
+from erlang_port.frames import FrameReader, frame
+from erlang_port.messages import (
+    Call,
+    Credit,
+    Heartbeat,
+    Hello,
+    Log,
+    Replies,
+    Reply,
+    batch,
+    batch_done,
+    decode_message,
+    encode_message,
+)
+from erlang_port.transports.fds import CallError, Disconnected, PortConnection
+from tests.erlang_port import live
+from tests.erlang_port.test_protocol import GREETING
+from tests.support.processes import children, wait_gone, wait_until
+
+
+class Node:
+    """The node's end of two pipes, read and written by the test."""
+
+    def __init__(self):
+        self.from_program, self.program_writes = os.pipe()
+        self.program_reads, self.to_program = os.pipe()
+        os.set_blocking(self.from_program, False)
+        self.reader = FrameReader(8 * 1024 * 1024)
+        self.messages = []
+
+    def send(self, *messages):
+        data = b"".join(frame(encode_message(message)) for message in messages)
+        os.write(self.to_program, data)
+
+    async def receive(self, kind, timeout=5):
+        """The next message of a kind; what comes before it is kept in `messages`."""
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline:
+            for n, message in enumerate(self.messages):
+                if isinstance(message, kind):
+                    return self.messages.pop(n)
+            try:
+                data = os.read(self.from_program, 65536)
+            except BlockingIOError:
+                await asyncio.sleep(0.005)
+                continue
+            self.messages += map(decode_message, self.reader.feed(data))
+        raise AssertionError(f"no {kind.__name__} came")
+
+    def close(self):
+        for fd in (self.from_program, self.to_program, self.program_reads, self.program_writes):
+            if fd is not None:
+                os.close(fd)
+
+
+@pytest.fixture
+def node():
+    node = Node()
+    yield node
+    node.close()
+
+
+@pytest.fixture
+async def connect(node):
+    opened = []
+
+    async def connect(**greeting):
+        values = {**GREETING, **{key.encode(): value for key, value in greeting.items()}}
+        connection = PortConnection(
+            node.program_reads, node.program_writes, name="port_program", version="1"
+        )
+        opened.append(connection)
+        node.send(Hello(values))
+        peer = await connection.connect(5)
+        assert peer.name == "node@host"
+        await node.receive(Hello)
+        return connection
+
+    yield connect
+    for connection in opened:
+        await connection.close()
+
+
+async def test_a_call_to_the_node_and_its_answer(node, connect):
+    connection = await connect()
+    asking = asyncio.create_task(connection.call("node", Atom("status"), 5))
+    call = await node.receive(Call)
+    assert (call.name, call.request, call.timeout_ms) == (b"node", "status", 5000)
+    node.send(Replies([Reply(call.id, True, encode({b"sessions": 3}))]))
+    assert await asking == {b"sessions": 3}
+
+
+async def test_an_answer_that_is_no_term_fails_its_own_caller_only(node, connect):
+    connection = await connect()
+    asking = [asyncio.create_task(connection.call("node", n, 5)) for n in range(3)]
+    calls = [await node.receive(Call) for _ in asking]
+    node.send(
+        Replies(
+            [
+                Reply(calls[0].id, True, b"\x83garbage"),
+                Reply(calls[1].id, False, encode((Atom("refused"), "not allowed"))),
+                Reply(calls[2].id, True, encode(b"fine")),
+            ]
+        )
+    )
+    with pytest.raises(CallError, match="badarg: the answer is no term"):
+        await asking[0]
+    with pytest.raises(CallError, match="refused: not allowed"):
+        await asking[1]
+    assert await asking[2] == b"fine"
+
+
+async def test_a_call_without_an_answer_ends_at_its_time_and_a_late_answer_is_ignored(
+    node, connect
+):
+    connection = await connect()
+    with pytest.raises(TimeoutError):
+        await connection.call("node", 1, 0.05)
+    call = await node.receive(Call)
+    node.send(Replies([Reply(call.id, True, encode(1))]))
+    asking = asyncio.create_task(connection.call("node", 2, 5))
+    second = await node.receive(Call)
+    node.send(Replies([Reply(second.id, True, encode(2))]))
+    assert await asking == 2
+    assert connection.statistics().calls_waiting == 0
+
+
+async def test_calls_of_the_node_are_answered_by_name(node, connect):
+    connection = await connect()
+
+    async def double(request):
+        return request * 2
+
+    async def refuse(_):
+        raise CallError("refused", "never")
+
+    async def crash(_):
+        raise ZeroDivisionError("the text stays here")
+
+    async def hang(_):
+        await asyncio.Event().wait()
+
+    async def no_term(_):
+        return object()
+
+    for handler in (double, refuse, crash, hang, no_term):
+        connection.register(handler.__name__, handler)
+    node.send(
+        Call(1, b"double", 21, 5000), Call(2, b"refuse", 0, 5000), Call(3, b"crash", 0, 5000),
+        Call(4, b"hang", 0, 20), Call(5, b"nobody", 0, 5000), Call(6, b"no_term", 0, 5000),
+    )  # fmt: skip
+    answers = {}
+    while len(answers) < 6:
+        for reply in (await node.receive(Replies)).replies:
+            answers[reply.id] = decode(reply.answer)
+    assert answers[1] == 42
+    assert answers[2] == ("refused", b"never")
+    assert answers[3] == ("crash", b"ZeroDivisionError")
+    assert answers[4] == ("timeout", b"no answer in time")
+    assert answers[5][0] == "noproc"
+    assert answers[6][0] == "crash"
+
+
+async def test_more_calls_than_are_handled_at_once_are_refused(node, connect):
+    connection = await connect()
+    go = asyncio.Event()
+
+    async def wait(_):
+        await go.wait()
+        return 1
+
+    connection.register("wait", wait)
+    node.send(*(Call(n, b"wait", 0, 5000) for n in range(70)))
+    refused = (await node.receive(Replies)).replies
+    assert [decode(reply.answer)[0] for reply in refused] == ["overload"] * 6
+    go.set()
+    assert len((await node.receive(Replies)).replies) == 64
+
+
+async def test_batches_go_to_their_taker_and_answers_back_as_they_came(node, connect):
+    connection = await connect()
+    taken = asyncio.get_running_loop().create_future()
+    connection.on_batch = taken.set_result
+    sent = batch(b"b", 3, b"body")
+    node.send(sent)
+    done = batch_done(b"b", 3, b"formatted")
+    assert await asyncio.wait_for(taken, 5) == sent
+    connection.send_batch_answer(done.payload)
+    assert await node.receive(type(done)) == done
+
+
+async def test_a_log_line_from_another_thread(node, connect):
+    connection = await connect()
+    await asyncio.to_thread(connection.log, "warning", "stderr", "é")
+    assert await node.receive(Log) == Log("warning", b"stderr", "é".encode())
+
+
+async def test_frames_wait_for_credit_and_every_one_comes_whole(node, connect):
+    connection = await connect(credit=4096, max_frame=2048)
+    for n in range(200):
+        connection.cast("n", n)
+    first = len([m for m in [await node.receive(object)] if m])
+    assert connection.statistics().queued > 0
+    received = first
+    while received < 200:
+        node.send(Credit(1000))
+        await node.receive(object)
+        received += 1
+    assert connection.statistics().queued == 0
+
+
+async def test_a_heartbeat_goes_out_when_the_loop_is_blocked(node, connect):
+    await connect(heartbeat_interval=20)
+    # What a slow callback does: the loop stands still, the writer's thread does not.
+    time.sleep(0.6)  # noqa: ASYNC251
+    beats = [await node.receive(Heartbeat) for _ in range(20)]
+    assert [b.seq for b in beats] == sorted({b.seq for b in beats})
+    assert max(b.lag_ms for b in beats) >= 50
+
+
+async def test_a_silent_node_ends_the_connection(connect):
+    connection = await connect(heartbeat_timeout=300)
+    waiting = asyncio.create_task(connection.call("node", 1, 20))
+    assert await asyncio.wait_for(connection.closed(), 5) == "the node was silent for 0.3 s"
+    with pytest.raises(Disconnected):
+        await waiting
+    with pytest.raises(Disconnected):
+        await connection.call("node", 1, 1)
+
+
+async def test_end_of_file_ends_the_connection(node, connect):
+    connection = await connect()
+    os.close(node.to_program)
+    node.to_program = None
+    assert await asyncio.wait_for(connection.closed(), 5) == "the node closed the port"
+
+
+async def test_garbage_ends_the_connection(node, connect):
+    connection = await connect()
+    os.write(node.to_program, b"\xff\xff\xff\xff")
+    assert "4294967295 bytes" in await asyncio.wait_for(connection.closed(), 5)
+
+
+async def test_a_node_that_no_longer_reads_ends_the_connection(node, connect):
+    connection = await connect(heartbeat_interval=10)
+    os.close(node.from_program)
+    node.from_program = None
+    assert "writing to the node failed" in await asyncio.wait_for(connection.closed(), 5)
+
+
+async def test_no_hello_is_an_error(node):
+    connection = PortConnection(node.program_reads, node.program_writes, name="p", version="1")
+    with pytest.raises(Disconnected, match=r"no hello within 0\.05 s"):
+        await connection.connect(0.05)
+    await connection.close()
+
+
+# The VM asks within the credit of 8 MiB that the program gives at first.
+@pytest.mark.parametrize(
+    ("calls", "size", "asked"), [(2000, 10, 60), (200, 100_000, 70), (6, 3_500_000, 2)]
+)
+def test_both_directions_under_load_with_a_live_vm(calls, size, asked):
+    result = live.run("echo.py", calls, size, asked)
+    assert result["end"] == "done"
+    answered = [
+        decode(answer)
+        for tag, *rest in result["messages"]
+        if tag == "replies"
+        for _, _, answer in rest[0]
+    ]
+    assert sorted(n for n, _ in answered) == list(range(1, asked + 1))
+    assert all(payload == b"x" * size for _, payload in answered)
+    assert result["messages"][-1] == ("cast", b"done", (0, asked))
+
+
+@pytest.mark.parametrize("stop", [False, True])
+def test_the_program_is_gone_when_its_vm_is_killed(stop):
+    # With so many calls it is still at work when the VM goes.
+    with subprocess.Popen(live.command("echo.py", 10_000_000, 10, 1)) as vm:
+        found = []
+
+        def program():
+            todo = [vm.pid]
+            while todo:
+                pid = todo.pop()
+                below = children(pid)
+                todo += below
+                found[:] = [p for p in below if b"echo.py" in cmdline(p)] or found
+            return found
+
+        wait_until(program, 10)
+        (pid,) = found
+        # Its first acts are done: descriptor 3 was moved to 64.
+        wait_until(lambda: os.path.lexists(f"/proc/{pid}/fd/64"), 5)
+        if stop:
+            os.kill(pid, signal.SIGSTOP)
+        vm.kill()
+        wait_gone(pid, 2)
+
+
+def cmdline(pid):
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:  # noqa: PTH123
+            return file.read()
+    except OSError:
+        return b""

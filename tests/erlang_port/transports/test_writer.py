@@ -1,0 +1,76 @@
+import contextlib
+import os
+import threading
+
+import pytest
+
+from erlang_port.frames import FrameReader, frame
+from erlang_port.transports.writer import FrameWriter
+
+
+@pytest.fixture
+def pipe():
+    reading, writing = os.pipe()
+    # The least that a pipe holds: every larger write is a partial one.
+    os.set_blocking(writing, False)
+    yield reading, writing
+    for fd in (reading, writing):
+        with contextlib.suppress(OSError):
+            os.close(fd)
+
+
+def test_many_threads_write_whole_frames_through_a_small_pipe(pipe):
+    reading, writing = pipe
+    writer = FrameWriter(writing, lambda: b"", lambda _: None)
+    writer.start()
+    payloads = {t: [bytes([t]) * (n * 37 % 50_000 + 1) for n in range(100)] for t in range(10)}
+
+    def write(thread):
+        for payload in payloads[thread]:
+            writer.write([frame(payload)])
+
+    threads = [threading.Thread(target=write, args=(t,)) for t in payloads]
+    for thread in threads:
+        thread.start()
+    reader, received = FrameReader(60_000), []
+    while len(received) < 1000:
+        received += reader.feed(os.read(reading, 4000))
+    for thread in threads:
+        thread.join()
+    writer.close(5)
+    by_thread = {t: [p for p in received if p[0] == t] for t in payloads}
+    assert by_thread == payloads
+    assert writer.frames_sent == 1000
+
+
+def test_an_idle_writer_beats(pipe):
+    reading, writing = pipe
+    writer = FrameWriter(writing, lambda: b"beat", lambda _: None)
+    writer.start()
+    writer.beat(0.01)
+    received = b""
+    while len(received) < 40:
+        received += os.read(reading, 100)
+    writer.close(5)
+    assert received.replace(b"beat", b"") == b""
+
+
+def test_closing_writes_what_is_queued(pipe):
+    reading, writing = pipe
+    writer = FrameWriter(writing, lambda: b"", lambda _: None)
+    writer.start()
+    writer.write([frame(b"last words")])
+    writer.close(5)
+    os.close(writing)
+    assert os.read(reading, 100) == frame(b"last words")
+
+
+def test_a_reader_that_is_gone_is_reported_once(pipe):
+    reading, writing = pipe
+    failures = []
+    writer = FrameWriter(writing, lambda: b"", failures.append)
+    os.close(reading)
+    writer.start()
+    writer.write([frame(b"x")])
+    writer.close(5)
+    assert [type(failure) for failure in failures] == [BrokenPipeError]
