@@ -6,7 +6,7 @@
 
 -include("megaphone.hrl").
 
--export([new/1, limit/2, data/2, next/1, grant/1, tick/1]).
+-export([new/1, limit/2, allowed/1, data/2, next/1, grant/1, tick/1]).
 -export_type([inflow/0, violation/0]).
 
 %% Bytes of frames that cost no credit (hello, heartbeats, credit) between two ticks, and of a
@@ -32,10 +32,15 @@ new(Window) ->
 limit(MaxFrame, Inflow = #inflow{frames = Frames}) ->
     Inflow#inflow{frames = megaphone_frame:limit(MaxFrame, Frames)}.
 
+%% @doc Bytes that may arrive now.
+-spec allowed(inflow()) -> integer().
+allowed(#inflow{frames = Frames, left = Left, free = Free}) ->
+    Left + Free - megaphone_frame:buffered(Frames).
+
 %% @doc Takes bytes in, or says at once that they are more than the credit allows.
 -spec data(binary(), inflow()) -> {ok, inflow()} | {violation, credit}.
-data(Data, Inflow = #inflow{frames = Frames, left = Left, free = Free}) ->
-    case megaphone_frame:buffered(Frames) + byte_size(Data) > Left + Free of
+data(Data, Inflow = #inflow{frames = Frames}) ->
+    case byte_size(Data) > allowed(Inflow) of
         true -> {violation, credit};
         false -> {ok, Inflow#inflow{frames = megaphone_frame:push(Data, Frames)}}
     end.

@@ -58,11 +58,13 @@ event({megaphone_writer, Writer, {Kind, Cost}}, #life{writer = Writer}) -> {writ
 event({'EXIT', Writer, _}, #life{writer = Writer}) -> {ended, writer};
 event(_, _) -> none.
 
-%% @doc Takes in what the program sent. Events come in the order of the frames, those before a
-%% violation too.
+%% @doc Takes in what the program sent: the bytes given and all that wait in the mailbox, for
+%% what has arrived before any credit is given back for it is what may be beyond the credit.
+%% Events come in the order of the frames, those before a violation too.
 -spec data(binary(), life()) -> {ok, [event()], life()} | {ended, reason(), [event()], life()}.
-data(Data, Life = #life{inflow = Inflow}) ->
-    case megaphone_inflow:data(Data, Inflow) of
+data(First, Life = #life{port = Port, inflow = Inflow}) ->
+    Chunks = arrived(Port, megaphone_inflow:allowed(Inflow) - byte_size(First), [First]),
+    case megaphone_inflow:data(join(Chunks), Inflow) of
         {ok, Taken} -> frames(Life#life{inflow = Taken, heard = now_ms()}, []);
         {violation, Reason} -> {ended, Reason, [], Life}
     end.
@@ -163,6 +165,18 @@ status(Life = #life{connected = Connected, outflow = Outflow}) ->
       <<"connected_seconds">> => Seconds,
       <<"queued_bytes">> => megaphone_outflow:queued(Outflow),
       <<"credit_bytes">> => megaphone_outflow:credit(Outflow)}.
+
+%% Newest first; ends when there are more bytes than are allowed.
+arrived(Port, Room, Chunks) when Room >= 0 ->
+    receive
+        {Port, {data, Data}} -> arrived(Port, Room - byte_size(Data), [Data | Chunks])
+    after 0 -> Chunks
+    end;
+arrived(_Port, _Room, Chunks) ->
+    Chunks.
+
+join([Only]) -> Only;
+join(Chunks) -> iolist_to_binary(lists:reverse(Chunks)).
 
 frames(Life = #life{inflow = Inflow}, Events) ->
     case megaphone_inflow:next(Inflow) of

@@ -115,14 +115,15 @@ unsubscribe(BroadcastId) when is_binary(BroadcastId) ->
           ok | {error, disconnected | overload | too_large}.
 send_batch(BroadcastId, N, Body) when is_binary(BroadcastId), is_integer(N), is_binary(Body) ->
     {Frame, Size} = megaphone_frame:encode({batch, BroadcastId, N, Body}),
-    case request({batch, BroadcastId, N, Frame, Size}, ?OWNER_TIME) of
+    case request({batch, BroadcastId, self(), N, Frame, Size}, ?OWNER_TIME) of
         %% The owner may still send it; its answer is then one more than was waited for.
         {error, timeout} -> {error, overload};
         Result -> Result
     end.
 
 request(Request, Timeout) ->
-    try gen_statem:call(?MODULE, Request, Timeout)
+    %% No proxy process: a late answer goes to an alias that is gone (OTP 24).
+    try gen_statem:call(?MODULE, Request, {dirty_timeout, Timeout})
     catch
         exit:{timeout, _} -> {error, timeout};
         exit:_ -> {error, disconnected}
@@ -235,9 +236,9 @@ handle({call, From}, {call, Id, Prefix, TimeoutMs}, connected,
     end;
 handle({call, From}, {call, _, _, _}, connected, _Data) ->
     {keep_state_and_data, {reply, From, {error, overload}}};
-handle({call, From}, {batch, Broadcast, N, Frame, Size}, connected,
+handle({call, From}, {batch, Broadcast, Pid, N, Frame, Size}, connected,
        Data = #data{life = Life, subscribers = Subscribers}) ->
-    case megaphone_subscribers:is_receiver(Broadcast, element(1, From), Subscribers)
+    case megaphone_subscribers:is_receiver(Broadcast, Pid, Subscribers)
         andalso megaphone_life:queue({batch, Broadcast, Frame}, Size, Life) of
         {ok, Queued} ->
             {keep_state, Data#data{life = Queued,

@@ -77,7 +77,7 @@ greet(Map) ->
     Versions = maps:get(<<"protocol">>, Map, []),
     case is_list(Versions) andalso [V || V <- ?VERSIONS, member(V, Versions)] of
         [_ | _] -> greet_v1(Map);
-        _ -> {error, io_lib:format("it speaks protocol ~0P and this node ~0p: upgrade the older "
+        _ -> {error, io_lib:format("it speaks protocol ~W and this node ~w: upgrade the older "
                                    "of the two (Megaphone ~ts here)",
                                    [Versions, 8, ?VERSIONS, ?MEGAPHONE_VERSION])}
     end.

@@ -27,6 +27,8 @@ text(credit) ->
     <<"it sent more than its credit allows and was killed">>;
 text(flood) ->
     <<"it sent heartbeats or credit without end and was killed">>;
+text({port, epipe}) ->
+    <<"it ended while the node wrote to it">>;
 text({port, Reason}) when is_atom(Reason) ->
     iolist(io_lib:format("its port closed: ~ts", [Reason]));
 text({port, _}) ->

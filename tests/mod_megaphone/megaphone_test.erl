@@ -12,10 +12,12 @@
 with_log(Fun) ->
     Table = ets:new(?MODULE, [named_table, public, ordered_set]),
     ok = logger:add_handler(?MODULE, ?MODULE, #{config => Table, level => all}),
-    {ok, #{level := Level}} = {ok, logger:get_primary_config()},
+    #{level := Level} = logger:get_primary_config(),
     ok = logger:set_primary_config(level, all),
+    ok = logger:set_handler_config(default, level, none),
     try Fun()
     after
+        ok = logger:set_handler_config(default, level, all),
         ok = logger:set_primary_config(level, Level),
         ok = logger:remove_handler(?MODULE),
         ets:delete(Table)

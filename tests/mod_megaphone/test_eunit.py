@@ -42,7 +42,7 @@ def test_eunit(module: str, ebin: Path, tmp_path: Path) -> None:
     run = subprocess.run(
         [
             require_tool("erl"),
-            *("-noshell", "-noinput", "-pa", str(ebin), "-kernel", "logger_level", "debug"),
+            *("-noshell", "-noinput", "-pa", str(ebin)),
             *("-eval", f"halt(case eunit:test({module}) of ok -> 0; _ -> 1 end)."),
         ],
         env={**erlang_environment(), "MEGAPHONE_TESTS": str(HERE)},
