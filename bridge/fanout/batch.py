@@ -6,6 +6,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from bridge.fanout import columns as column
+from bridge.fanout.limits import MAX_TEMPLATES
 from bridge.fanout.template import compile_template
 from bridge.fanout.text import TemplateError, TextTooLargeError
 
@@ -13,8 +14,6 @@ if TYPE_CHECKING:
     from bridge.fanout.template import Template
     from bridge.fanout.text import DropReason
 
-#: Templates that one batch may carry: a message's body, its subject, and room for more.
-MAX_TEMPLATES: Final = 16
 
 #: Compiled templates that a worker keeps, least recently used ones first to go.
 _KEPT: Final = 64

@@ -50,8 +50,12 @@ class BatchQueue:
         return True
 
     def put_back(self, job: Job) -> None:
-        """Put a batch first in its broadcast's queue; it was out, so there is room for it."""
+        """Put a batch first in its broadcast's queue; it was out, so there is room for it.
+
+        The broadcast has had its turn with it: the others come first.
+        """
         self._waiting.setdefault(job.batch.broadcast, deque()).appendleft(job)
+        self._waiting.move_to_end(job.batch.broadcast)
         self.bytes += len(job.batch.payload)
 
     def get(self) -> Job | None:

@@ -10,17 +10,18 @@ import gc
 import os
 import resource
 import signal
-import socket
 import sys
 from typing import TYPE_CHECKING, Final
 
-from bridge.fanout.batch import MAX_TEMPLATES, BatchError, format_batch
+from bridge.fanout.batch import BatchError, format_batch
+from bridge.fanout.limits import MAX_TEMPLATES
 from bridge.fanout.prepare import check
 from bridge.fanout.text import TemplateError, TextTooLargeError
 from bridge.version import __version__
 from erlang_port import startup
 from erlang_port.etf import Atom, EtfError, decode, encode
-from erlang_port.frames import FrameReader, frame
+from erlang_port.frames import MAX_FRAME
+from erlang_port.links import WorkerLink
 from erlang_port.messages import (
     VERSIONS,
     Batch,
@@ -30,11 +31,8 @@ from erlang_port.messages import (
     Replies,
     Reply,
     batch_done,
-    decode_message,
-    encode_message,
     error_answer,
 )
-from erlang_port.protocol import MAX_FRAME
 
 if TYPE_CHECKING:
     from erlang_port.etf import Term
@@ -46,8 +44,6 @@ _ENVELOPE: Final = 4096
 #: Bytes that the texts of one batch may have.
 MAX_TEXTS: Final = MAX_FRAME - _ENVELOPE
 
-_READ: Final = 256 * 1024
-
 USAGE_STATUS: Final = 2
 ERROR_STATUS: Final = 70
 
@@ -55,8 +51,8 @@ ERROR_STATUS: Final = 70
 class Worker:
     """Reads messages, answers each, until end of file."""
 
-    def __init__(self, connection: socket.socket) -> None:
-        self._connection = connection
+    def __init__(self, link: WorkerLink) -> None:
+        self._link = link
 
     def run(self) -> None:
         """Say hello, then work."""
@@ -67,23 +63,15 @@ class Worker:
             b"os_pid": os.getpid(),
             b"max_frame": MAX_FRAME,
         }
-        self._send(Hello(hello))
-        reader = FrameReader(MAX_FRAME)
-        while data := self._connection.recv(_READ):
-            for payload in reader.feed(data):
-                self._handle(decode_message(payload))
-
-    def _handle(self, message: Message) -> None:
-        match message:
-            case Batch():
-                self._send(answer_batch(message))
-            case Call():
-                self._send(Replies([answer_call(message)]))
-            case _:
-                raise ValueError("a message that no worker gets")
-
-    def _send(self, message: Message) -> None:
-        self._connection.sendall(frame(encode_message(message)))
+        self._link.send(Hello(hello))
+        while (message := self._link.receive()) is not None:
+            match message:
+                case Batch():
+                    self._link.send(answer_batch(message))
+                case Call():
+                    self._link.send(Replies([answer_call(message)]))
+                case _:
+                    raise ValueError("a message that no worker gets")
 
 
 def answer_batch(batch: Batch) -> Message:
@@ -151,15 +139,14 @@ def main(arguments: list[str]) -> int:
         return USAGE_STATUS
     gc.freeze()
     limit(memory)
-    with socket.socket(fileno=descriptor) as connection:
-        connection.set_inheritable(False)
-        try:
-            Worker(connection).run()
-        except (BrokenPipeError, ConnectionResetError):
-            return 0
-        except Exception as error:  # noqa: BLE001 - its text may hold a recipient's: only its place is told
-            sys.stderr.write(f"worker: {type(error).__name__} {_place(error)}\n")
-            return ERROR_STATUS
+    try:
+        os.set_inheritable(descriptor, False)
+        Worker(WorkerLink(descriptor)).run()
+    except (BrokenPipeError, ConnectionResetError):
+        return 0
+    except Exception as error:  # noqa: BLE001 - its text may hold a recipient's, its place does not
+        sys.stderr.write(f"worker: {type(error).__name__} {_place(error)}\n")
+        return ERROR_STATUS
     return 0
 
 

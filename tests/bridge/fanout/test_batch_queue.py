@@ -33,6 +33,17 @@ def test_what_is_put_back_comes_before_what_waits() -> None:
     assert order(queue) == [(b"a", 0), (b"a", 1)]
 
 
+def test_the_others_come_before_a_broadcast_that_was_put_back() -> None:
+    queue = BatchQueue(10_000)
+    queue.put(job(b"a", 0))
+    first = queue.get()
+    assert first is not None
+    queue.put(job(b"a", 1))
+    queue.put(job(b"b", 0))
+    queue.put_back(first)
+    assert order(queue) == [(b"b", 0), (b"a", 0), (b"a", 1)]
+
+
 def test_the_bound_is_in_bytes_and_one_may_always_wait() -> None:
     queue = BatchQueue(1000)
     assert queue.put(job(b"a", 0, 5000))

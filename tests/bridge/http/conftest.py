@@ -8,6 +8,7 @@ from aiohttp import web
 
 from bridge.config import Http
 from bridge.http.server import HttpServer
+from tests.bridge.waiting import until
 
 Serve = Callable[..., Awaitable[HttpServer]]
 
@@ -21,11 +22,9 @@ async def serve() -> AsyncIterator[Serve]:
         server = HttpServer(Http.model_validate({"port": 0} | settings), routes)
         task = asyncio.create_task(server.run())
         tasks.append(task)
-        async with asyncio.timeout(10):
-            while server.url is None and server.error is None:
-                if task.done():
-                    task.result()
-                await asyncio.sleep(0.005)
+        await until(lambda: server.url or server.error or task.done())
+        if task.done():
+            task.result()
         return server
 
     yield start

@@ -7,6 +7,7 @@ import pytest
 
 from bridge.http import health, server
 from tests.bridge.http.conftest import Serve
+from tests.bridge.waiting import until
 
 ROUTES = health.routes(list)
 
@@ -80,9 +81,7 @@ async def test_a_port_in_use_is_told_once_and_tried_again(
         assert waiting.url is None
         assert waiting.error is not None
         assert "in use" in waiting.error
-    async with asyncio.timeout(10):
-        while waiting.url is None:
-            await asyncio.sleep(0.005)
+    await until(lambda: waiting.url is not None)
     assert waiting.error is None
     warnings = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
     assert len(warnings) == 1

@@ -5,6 +5,7 @@ import aiohttp
 
 from bridge.http import status
 from tests.bridge.http.conftest import Serve
+from tests.bridge.waiting import until
 
 
 async def test_the_status_as_json(serve: Serve, client: aiohttp.ClientSession) -> None:
@@ -35,8 +36,7 @@ async def test_many_who_ask_cost_one_question(serve: Serve, client: aiohttp.Clie
 
     requests = [asyncio.create_task(get()) for _ in range(20)]
     async with asyncio.timeout(10):
-        while not asked:
-            await asyncio.sleep(0.005)
+        await until(lambda: asked)
         answered.set()
         answers = await asyncio.gather(*requests)
     # All of them were there before the answer; only those that arrive after it is stale ask again.
