@@ -63,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Raises:
         SystemExit: Always.
     """
-    words = list(sys.argv[1:] if arguments is None else arguments)
+    words = [_from_utf8(word) for word in sys.argv[1:]] if arguments is None else list(arguments)
     _use_utf8()
     signal.signal(signal.SIGTERM, _terminate)
     sys.exit(_run(words))
@@ -112,6 +112,14 @@ def _wants_json(words: list[str]) -> bool:
 def _advised(words: list[str]) -> str:
     known = [word for word in words[:2] if word in _COMMANDS]
     return f"{known[0]} " if known else ""
+
+
+def _from_utf8(word: str) -> str:
+    """An argument as UTF-8, whatever Python took it for; bytes that are none stay as they came."""
+    try:
+        return os.fsencode(word).decode("utf-8")
+    except UnicodeDecodeError:
+        return word
 
 
 def _use_utf8() -> None:

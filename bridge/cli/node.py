@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from bridge.cli.errors import CommandError, ExitStatus
 from bridge.embedded_node import EmbeddedNode, NodeSettings, NodeStatus
@@ -81,14 +79,17 @@ def register(app: typer.Typer) -> None:
         if json_:
             _print_json([_document(status) for status in found])
             return
-        table = Table("node", "state", "process", "port", "directory", box=None)
-        for status in found:
-            cells = (status.name, status.state, status.pid, status.c2s_port, status.directory)
-            table.add_row(*(str(cell) for cell in cells))
-        if found:
-            Console(soft_wrap=True).print(table)
-        else:
-            typer.echo("no private node runs")
+        rows = [("node", "state", "process", "port", "directory")]
+        rows += [
+            (str(one.name), one.state, str(one.pid), str(one.c2s_port), str(one.directory))
+            for one in found
+        ]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        for row in rows if found else ():
+            cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+            typer.echo("  ".join(cells).rstrip())
+        if not found:
+            typer.echo("no private node runs", err=True)
 
 
 def _place(directory: Path | None, name: str | None) -> Path:

@@ -45,6 +45,9 @@ _PORT_TRIES: Final = 3
 
 _LOG_LINES: Final = 15
 
+#: VMs that go on without who has started them, kept to be reaped should they end before it.
+_free: Final[list[subprocess.Popen[bytes]]] = []
+
 _STARTED: Final = (
     "lists:keymember(ejabberd, 1, application:which_applications(5000)) andalso "
     "is_tuple(lists:keyfind({{{port}, {{127,0,0,1}}, tcp}}, 1, "
@@ -196,7 +199,10 @@ class EmbeddedNode:
                     if attempt == _PORT_TRIES:
                         raise
                 else:
-                    return
+                    break
+            if not tied and self._child is not None:
+                _free.append(self._child)
+                self._child = None
 
     def stop(self, timeout: float = STOP_TIMEOUT) -> tuple[int, ...]:
         """Stops the node: SIGTERM (init:stop/0), then SIGKILL; no process of it is left.
@@ -443,6 +449,7 @@ class EmbeddedNode:
             if self._child.stdin is not None:
                 self._child.stdin.close()
             self._child = None
+        _free[:] = [child for child in _free if child.poll() is None]
 
     def _alive(self) -> Identity | None:
         process = self._state.process if self._state else None

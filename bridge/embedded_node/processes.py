@@ -79,7 +79,7 @@ def carrying(name: str, value: str | None = None) -> Iterator[tuple[Identity, st
 def send(process: Identity, number: signal.Signals) -> bool:
     """Sends a signal to this very process; whether it was there to get it."""
     with _descriptor(process) as descriptor:
-        if descriptor is None:
+        if descriptor is None or not process.alive:
             return False
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(descriptor, number)
@@ -124,7 +124,9 @@ def _descriptor(process: Identity) -> Iterator[int | None]:
         return
     try:
         # Looked at after the descriptor is open: from here on it cannot become another process.
-        yield descriptor if process.alive else None
+        # A zombie counts: its first thread has ended, others may not have, and poll(2) knows.
+        stat = _stat(process.pid)
+        yield descriptor if stat is not None and stat.started == process.started else None
     finally:
         os.close(descriptor)
 
