@@ -184,7 +184,8 @@ class Ejabberdctl:
         return RunningNode(name[1].strip("'"), version[1])
 
     def _execute(self, arguments: tuple[str, ...], timeout: float) -> Outcome:
-        environment = {**os.environ, "LC_ALL": "C.UTF-8"}
+        # Over HTTP (since 25.03) ejabberdctl passes an argument with quotes on as broken JSON.
+        environment = {**os.environ, "LC_ALL": "C.UTF-8", "CTL_OVER_HTTP": ""}
         with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
             try:
                 process = subprocess.Popen(

@@ -117,6 +117,9 @@ def attach(
                 "look into ejabberd's log",
                 ExitStatus.PORT_PROGRAM_DOWN,
             )
+        if found.directory.unsettled:
+            with found.directory.locked():
+                found.directory.settle()
         return AttachReport("unchanged", prepared, status)
     with found.directory.locked():
         try:

@@ -168,6 +168,12 @@ class ModuleDirectory:
         except OSError as error:
             raise _failed("restored", error) from error
 
+    @property
+    def unsettled(self) -> bool:
+        """Whether an interrupted run has left what it kept for a rollback."""
+        with acting_as(self._node):
+            return self._previous.exists() or self._options.exists()
+
     def settle(self) -> None:
         """Forgets what was kept for a rollback."""
         with acting_as(self._node):

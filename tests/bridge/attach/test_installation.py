@@ -11,6 +11,7 @@ import yaml
 from bridge.attach import installation, removal
 from bridge.attach.ejabberdctl import Ejabberdctl
 from bridge.attach.installation import AttachRequest
+from bridge.attach.module_directory import ModuleDirectory
 from bridge.attach.python_check import PythonFound
 from bridge.cli.errors import CommandError, ExitStatus
 
@@ -127,6 +128,17 @@ def test_an_upgrade_loads_every_module_and_keeps_the_options(station, stand_in):
     assert station.status()["node"]["version"] == "2"
     assert station.options() == {"workers": 3, "python": sys.executable}
     assert "# Four were too many." in station.options_file.read_text()
+    assert not (station.node.modules / ".megaphone/previous").exists()
+
+
+def test_what_a_kill_at_the_last_moment_leaves_is_cleared(station, stand_in, monkeypatch):
+    station.attach(stand_in("1", 1), "1")
+    package = stand_in("2", 2)
+    with monkeypatch.context() as killed:
+        killed.setattr(ModuleDirectory, "settle", lambda _directory: None)
+        station.attach(package, "2")
+    assert (station.node.modules / ".megaphone/previous").exists()
+    assert station.attach(package, "2").action == "unchanged"
     assert not (station.node.modules / ".megaphone/previous").exists()
 
 
