@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from aiohttp.typedefs import Handler, Middleware
 
     from bridge.config import Http
+    from erlang_port.otp.supervisor import Started
 
 #: Connections at a time; one more, and the oldest is closed: who holds them all keeps nobody out.
 MAX_CONNECTIONS: Final = 64
@@ -50,7 +51,7 @@ class HttpServer:
         error: why it does not, or None.
     """
 
-    def __init__(self, configuration: Http, routes: Iterable[web.RouteDef]) -> None:
+    def __init__(self, configuration: Http) -> None:
         self.url: str | None = None
         self.error: str | None = None
         self._configuration = configuration
@@ -58,11 +59,15 @@ class HttpServer:
         self._application = web.Application(
             middlewares=[_only_known_hosts(frozenset(names)), _only_get], client_max_size=1024
         )
-        self._application.add_routes(routes)
         self._application.on_response_prepare.append(_add_headers)
 
-    async def run(self) -> None:
-        """Listen until cancelled."""
+    def add_routes(self, routes: Iterable[web.RouteDef]) -> None:
+        """Add routes; before `run` only."""
+        self._application.add_routes(routes)
+
+    async def run(self, started: Started) -> None:
+        """Listen until cancelled; that it cannot yet is not for the supervisor."""
+        started()
         runner = web.AppRunner(
             self._application,
             access_log=None,

@@ -88,8 +88,9 @@ def test_an_error_names_the_file_and_the_key(file: Path, text: str, message: str
         config.load()
 
 
-def test_a_file_that_is_not_there(file: Path) -> None:
-    with pytest.raises(config.ConfigurationError, match="MEGAPHONE_CONFIG.*No such file"):
+@pytest.mark.usefixtures("file")
+def test_a_file_that_is_not_there() -> None:
+    with pytest.raises(config.ConfigurationError, match=r"MEGAPHONE_CONFIG.*No such file"):
         config.load()
 
 

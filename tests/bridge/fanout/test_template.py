@@ -39,8 +39,7 @@ statement = st.sampled_from(
         "{% for x in user %}{{ x }}{% else %}none{% endfor %}",
         "{% macro m(a) %}[{{ a }}{{ server }}]{% endmacro %}{{ m(user) }}",
         "{% call m('x') %}{% endcall %}",
-        "{% set n = namespace(i=0) %}{% for a in user %}{% set n.i = 1 + n.i %}"
-        "{% endfor %}{{ n.i }}",
+        "{% set n = namespace(i=0) %}{% for a in user %}{% set n.i = 1 %}{% endfor %}{{ n.i }}",
         "{% with z = resource %}{{ z|length }}{% endwith %}",
         "{{ user[3] }}",
         "{{ 6 // (user|length) }}",

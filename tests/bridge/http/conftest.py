@@ -19,8 +19,9 @@ async def serve() -> AsyncIterator[Serve]:
     tasks: list[asyncio.Task[None]] = []
 
     async def start(*routes: web.RouteDef, **settings: object) -> HttpServer:
-        server = HttpServer(Http.model_validate({"port": 0} | settings), routes)
-        task = asyncio.create_task(server.run())
+        server = HttpServer(Http.model_validate({"port": 0} | settings))
+        server.add_routes(routes)
+        task = asyncio.create_task(server.run(lambda: None))
         tasks.append(task)
         await until(lambda: server.url or server.error or task.done())
         if task.done():

@@ -1,0 +1,127 @@
+"""The application: what the port program runs, as one supervision tree."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from typing import TYPE_CHECKING, Any
+
+from bridge.fanout import service
+from bridge.fanout.pool import WorkerPool
+from bridge.http import health, status
+from bridge.http import metrics as exposition
+from bridge.http.server import HttpServer
+from bridge.status import Status
+from bridge.version import __version__
+from erlang_port.logs import PortLogHandler
+from erlang_port.otp.supervisor import ChildSpec, Supervisor
+from erlang_port.transports.fds import Disconnected, PortConnection
+from metrics.port import PortCollector
+from metrics.program import ProgramCollector
+from metrics.registry import new_registry
+from metrics.workers import WorkerMetrics
+
+if TYPE_CHECKING:
+    from bridge.config import Configuration
+    from erlang_port.otp.supervisor import Started
+    from erlang_port.startup import OutputCapture
+
+_logger = logging.getLogger("megaphone")
+
+
+class Megaphone:
+    """The application.
+
+        Supervisor
+          port      PortConnection: its end is the program's end
+          workers   Supervisor: a place for each worker process
+          http      HttpServer
+
+    Args:
+        configuration: all of it.
+        descriptors: where the node's bytes come from, and where they go to.
+        output: what is printed; it reaches the node's log once there is a connection.
+    """
+
+    def __init__(
+        self, configuration: Configuration, descriptors: tuple[int, int], output: OutputCapture
+    ) -> None:
+        registry = new_registry()
+        self._output = output
+        self._connected = asyncio.Event()
+        self._level = configuration.log.level
+        self._port = PortConnection(*descriptors, name="port_program", version=__version__)
+        pool = WorkerPool(
+            configuration.workers, self._port.send_batch_answer, WorkerMetrics(registry)
+        )
+        http = HttpServer(configuration.http) if configuration.http.enabled else None
+        state = Status(self._port, pool, http)
+
+        PortCollector(registry, lambda: self._port.statistics() if self._port.connected else None)
+        ProgramCollector(registry, __version__)
+        service.register(self._port, pool)
+        state.register()
+
+        children = [
+            ChildSpec("port", self._keep_port, restart="temporary"),
+            ChildSpec("workers", pool.run, shutdown=4.0),
+        ]
+        if http is not None:
+            http.add_routes(health.routes(state.reasons))
+            http.add_routes(exposition.routes(registry))
+            http.add_routes(status.routes(state.whole))
+            children.append(ChildSpec("http", http.run, shutdown=3.0))
+        self._supervisor = Supervisor("megaphone", children, intensity=3, period=60.0)
+
+    async def run(self) -> None:
+        """Run until SIGTERM, or until the connection to the node is over.
+
+        Raises:
+            Disconnected: the connection ended.
+            StartError: there never was one.
+            IntensityExceeded: a part of the application failed again and again.
+        """
+        loop = asyncio.get_running_loop()
+        stop = asyncio.Event()
+        loop.add_signal_handler(signal.SIGTERM, stop.set)
+        tree = asyncio.create_task(self._supervisor.run())
+        stopping = asyncio.create_task(stop.wait())
+        over = asyncio.create_task(self._over())
+        try:
+            ends: set[asyncio.Task[Any]] = {tree, stopping, over}
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            for end in (tree, over):
+                if end.done():
+                    await end
+        finally:
+            for task in (stopping, over, tree):
+                task.cancel()
+            # Workers and HTTP first, the port last: what is queued still goes out.
+            await asyncio.wait({tree})
+
+    async def _keep_port(self, started: Started) -> None:
+        try:
+            peer = await self._port.connect()
+            self._pass_logs_on()
+            _logger.info("megaphone %s is connected to %s", __version__, peer.name)
+            started()
+            self._connected.set()
+            await self._port.closed()
+        finally:
+            await self._port.close("the program stops")
+
+    async def _over(self) -> None:
+        """Wait for the end of the connection.
+
+        Raises:
+            Disconnected: it is over.
+        """
+        await self._connected.wait()
+        raise Disconnected(await self._port.closed())
+
+    def _pass_logs_on(self) -> None:
+        self._output.attach(self._port.log)
+        root = logging.getLogger()
+        root.addHandler(PortLogHandler(self._port.log))
+        root.setLevel(self._level.upper())
