@@ -33,6 +33,8 @@
 
 -spec start_link(options()) -> {ok, pid()} | {error, term()}.
 start_link(Options) ->
+    %% Here, in the supervisor's process: a keeper that is killed while it waits would not wait.
+    ok = pace(),
     gen_server:start_link({local, ?MODULE}, ?MODULE, Options, []).
 
 -spec child_spec(options()) -> supervisor:child_spec().
@@ -61,7 +63,6 @@ call(Request) ->
 -spec init(options()) -> {ok, #state{}, {continue, tree}}.
 init(Options) ->
     _ = process_flag(trap_exit, true),
-    ok = pace(),
     {ok, #state{options = Options}, {continue, tree}}.
 
 %% @private
@@ -88,6 +89,8 @@ handle_cast(_Message, State) ->
 -spec handle_info(term(), #state{}) -> {noreply, #state{}}.
 handle_info({'EXIT', Tree, Reason}, State = #state{tree = Tree}) ->
     {noreply, again(Reason, State#state{tree = none})};
+handle_info({'DOWN', _, process, _, _}, State = #state{tree = none}) ->
+    {noreply, start_tree(State)};
 handle_info(start_tree, State = #state{tree = none}) ->
     {noreply, start_tree(State)};
 handle_info(_Message, State) ->
@@ -96,7 +99,14 @@ handle_info(_Message, State) ->
 %% @private
 -spec terminate(term(), #state{}) -> ok.
 terminate(_Reason, #state{tree = none}) ->
-    ok;
+    case whereis(megaphone_sup) of
+        undefined -> ok;
+        Ending ->
+            Monitor = monitor(process, Ending),
+            receive {'DOWN', Monitor, process, _, _} -> ok
+            after ?TREE_SHUTDOWN -> ok
+            end
+    end;
 terminate(_Reason, #state{tree = Tree}) ->
     exit(Tree, shutdown),
     receive
@@ -110,10 +120,12 @@ terminate(_Reason, #state{tree = Tree}) ->
 
 start_tree(State = #state{options = Options}) ->
     Now = erlang:monotonic_time(millisecond),
-    %% The old tree's children may still be ending when the keeper itself was killed.
     try megaphone_sup:start_link(Options) of
         {ok, Tree} -> State#state{tree = Tree, started = Now};
-        {error, {already_started, _}} -> again(already_started, State#state{started = Now});
+        {error, {already_started, Ending}} ->
+            %% The keeper before this one was killed, and its tree is about to end for that.
+            _ = monitor(process, Ending),
+            State;
         {error, Reason} -> again(Reason, State#state{started = Now})
     catch
         %% A module of the package that is not there: never the keeper's end.

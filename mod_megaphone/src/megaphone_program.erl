@@ -10,7 +10,7 @@
 -export_type([process/0, options/0]).
 
 -define(ARGS, ["-I", "-u", "-m", "bridge.port_program"]).
-%% Milliseconds between two looks at whether a group is gone, as sleep(1) takes it.
+%% Milliseconds between two looks at whether the leader is gone, as sleep(1) takes it.
 -define(POLL, "0.05").
 -define(POLL_MS, 50).
 %% Looks after SIGKILL: 2 s.
@@ -40,10 +40,13 @@ open(Options) ->
 -spec python(options()) -> {ok, file:filename()} | {error, iodata()}.
 python(#{python := Python}) ->
     Name = binary_to_filename(Python),
-    case lists:member($/, Name) orelse os:find_executable(Name) of
-        true -> {ok, Name};
-        false -> {error, io_lib:format("there is no ~ts in the PATH of ejabberd", [Python])};
-        Path -> {ok, Path}
+    case {os:find_executable(Name), lists:member($/, Name)} of
+        {false, true} ->
+            {error, io_lib:format("~ts is not there or is no program that can be run", [Python])};
+        {false, false} ->
+            {error, io_lib:format("there is no ~ts in the PATH of ejabberd", [Python])};
+        {Path, _} ->
+            {ok, Path}
     end.
 
 %% @doc Ends the process group from a process of its own, which the calling process monitors.
@@ -123,14 +126,16 @@ signal_group({OsPid, Started}, GraceMs) ->
         _ -> run_signals(integer_to_list(OsPid), GraceMs div ?POLL_MS)
     end.
 
-%% The first SIGKILL can come before the program's setsid(2); the program has its end of file
-%% by then, and the second comes after it.
+%% It waits for the leader only, which erl_child_setup reaps at once: in a container whose first
+%% process reaps nobody, orphans of the group stay there as zombies that signal 0 still finds.
+%% The first SIGKILL can come before the program's setsid(2); the program has its end of file by
+%% then, and the second comes after it.
 run_signals(OsPid, Polls) ->
-    Script = "gone() { ! kill -s 0 -- \"-$1\" 2>/dev/null; }\n"
-        "n=$2; while [ \"$n\" -gt 0 ] && ! gone \"$1\"; do sleep " ?POLL "; n=$((n-1)); done\n"
+    Script = "wait_for() { n=$2; while [ \"$n\" -gt 0 ] && kill -s 0 \"$1\" 2>/dev/null; do "
+        "sleep " ?POLL "; n=$((n-1)); done; }\n"
+        "wait_for \"$1\" \"$2\"\n"
         "kill -s KILL -- \"-$1\" 2>/dev/null || { sleep " ?POLL "; kill -s KILL -- \"-$1\" 2>/dev/null; }\n"
-        "n=$3; while [ \"$n\" -gt 0 ] && ! gone \"$1\"; do sleep " ?POLL "; n=$((n-1)); done\n"
-        "gone \"$1\"\n",
+        "wait_for \"$1\" \"$3\"\n",
     Args = ["-c", Script, "megaphone", OsPid, integer_to_list(Polls),
             integer_to_list(?POLLS_AFTER_KILL)],
     Port = open_port({spawn_executable, "/bin/sh"}, [{args, Args}, exit_status, in, hide]),

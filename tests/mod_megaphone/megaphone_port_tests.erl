@@ -257,7 +257,7 @@ down_is_tried_quietly_test_() ->
 back_test_() ->
     with("missing", #{restart_intensity => 1, retry_interval => 50}, fun(_) ->
         until_state(<<"down">>),
-        ?assertMatch([{error, _}], megaphone_test:logged("does not stay up: there is no ")),
+        ?assertMatch([{error, _}], megaphone_test:logged("is not there or is no program")),
         Good = megaphone_test:options("answers", #{restart_intensity => 1, retry_interval => 50}),
         ok = megaphone_port:reload(Good),
         until_state(<<"connected">>)

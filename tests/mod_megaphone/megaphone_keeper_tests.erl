@@ -1,0 +1,119 @@
+-module(megaphone_keeper_tests).
+
+-behaviour(supervisor).
+
+%% The stand-in for ejabberd's own supervisor.
+-export([init/1]).
+
+-include_lib("eunit/include/eunit.hrl").
+
+%% The tree's other modules, as far as the keeper and the supervisor see them.
+-define(BROADCASTS, "-module(megaphone_broadcasts). "
+        "start_link() -> {ok, spawn_link(fun() -> register(megaphone_broadcasts, self()), "
+        "                                         receive stop -> ok end end)}.").
+-define(FANOUT_SUP, "-module(megaphone_fanout_sup). "
+        "start_link() -> {ok, spawn_link(fun() -> receive stop -> ok end end)}.").
+-define(NO_BROADCASTS, "-module(megaphone_broadcasts). start_link() -> {error, {broken, <<\"x\">>}}.").
+
+with_keeper(Broadcasts, Changes, Fun) ->
+    {timeout, 60,
+     fun() ->
+             Modules = [megaphone_test:standin(Source) || Source <- [Broadcasts, ?FANOUT_SUP]],
+             Above = supervisor(),
+             try
+                 megaphone_test:with_log(
+                   fun() ->
+                           Spec = megaphone_keeper:child_spec(megaphone_test:options("answers", Changes)),
+                           {ok, Keeper} = supervisor:start_child(Above, Spec),
+                           Fun(Above, Keeper)
+                   end)
+             after
+                 unlink(Above),
+                 Ref = monitor(process, Above),
+                 exit(Above, shutdown),
+                 receive {'DOWN', Ref, process, Above, _} -> ok end,
+                 ?assertEqual(undefined, whereis(megaphone_sup)),
+                 [megaphone_test:remove_standin(Module) || Module <- Modules]
+             end
+     end}.
+
+%% As strict as ejabberd's own: more than 10 restarts in a second end it.
+supervisor() ->
+    {ok, Above} = supervisor:start_link(?MODULE, []),
+    Above.
+
+init([]) -> {ok, {{one_for_one, 10, 1}, []}}.
+
+pid(Name) ->
+    megaphone_test:until(fun() -> case whereis(Name) of undefined -> false; Pid -> Pid end end).
+
+tree_test_() ->
+    with_keeper(?BROADCASTS, #{}, fun(_, _) ->
+        Sup = pid(megaphone_sup),
+        megaphone_test:until(fun() -> length(supervisor:which_children(Sup)) =:= 3 end),
+        ?assertEqual([megaphone_broadcasts, megaphone_port, megaphone_fanout_sup],
+                     lists:reverse([Id || {Id, _, _, _} <- supervisor:which_children(Sup)]))
+    end).
+
+stop_ends_everything_test_() ->
+    with_keeper(?BROADCASTS, #{}, fun(Above, _) ->
+        megaphone_test:until(fun() -> maps:get(<<"state">>, megaphone_port:status()) =:= <<"connected">> end),
+        Group = maps:get(<<"os_pid">>, megaphone_port:status()),
+        ok = supervisor:terminate_child(Above, megaphone_keeper),
+        ok = supervisor:delete_child(Above, megaphone_keeper),
+        ?assertEqual([undefined, undefined, undefined],
+                     [whereis(Name) || Name <- [megaphone_keeper, megaphone_sup, megaphone_port]]),
+        ?assert(megaphone_test:group_is_gone(Group))
+    end).
+
+%% A tree that cannot start: one line, and the keeper lives.
+broken_tree_test_() ->
+    with_keeper(?NO_BROADCASTS, #{}, fun(_, Keeper) ->
+        megaphone_test:until(fun() -> megaphone_test:logged("ended again") =/= [] end),
+        ?assertMatch([{error, _}], megaphone_test:logged("ended for a bug")),
+        ?assert(is_process_alive(Keeper)),
+        ?assertMatch({ok, #{}}, megaphone_keeper:options())
+    end).
+
+%% A tree that gives up is started again, and the one above never sees it.
+restarted_tree_test_() ->
+    with_keeper(?BROADCASTS, #{}, fun(_, Keeper) ->
+        First = pid(megaphone_sup),
+        Kill = fun Kill() ->
+                       case whereis(megaphone_sup) of
+                           First -> exit(pid(megaphone_broadcasts), kill), receive after 5 -> Kill() end;
+                           _ -> ok
+                       end
+               end,
+        Kill(),
+        ?assert(pid(megaphone_sup) =/= First),
+        ?assert(is_process_alive(Keeper))
+    end).
+
+%% Killed as fast as it can be, for longer than the period of the one above.
+keeper_killed_without_end_test_() ->
+    with_keeper(?BROADCASTS, #{}, fun(Above, _) ->
+        Until = erlang:monotonic_time(millisecond) + 2500,
+        Kill = fun Kill(N) ->
+                       case erlang:monotonic_time(millisecond) < Until of
+                           true -> exit(pid(megaphone_keeper), kill), Kill(N + 1);
+                           false -> N
+                       end
+               end,
+        ?assert(Kill(0) > 5),
+        ?assert(is_process_alive(Above)),
+        _ = pid(megaphone_sup)
+    end).
+
+reload_test_() ->
+    with_keeper(?BROADCASTS, #{}, fun(_, _) ->
+        _ = pid(megaphone_port),
+        Options = megaphone_test:options("answers", #{config_file => <<"/x">>}),
+        ok = megaphone_keeper:reload(Options),
+        ?assertEqual({ok, Options}, megaphone_keeper:options()),
+        megaphone_test:until(fun() -> megaphone_port:call(<<"environment">>, <<"MEGAPHONE_CONFIG">>, 5000)
+                                          =:= {ok, <<"/x">>} end)
+    end).
+
+no_keeper_test() ->
+    ?assertEqual({error, noproc}, megaphone_keeper:options()).
