@@ -1,0 +1,154 @@
+"""The node that is measured: a private ejabberd, Megaphone attached, simulated sessions."""
+
+from __future__ import annotations
+
+import base64
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from bridge.embedded_node import EmbeddedNode, NodeSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+#: Seconds for one round, and for opening the sessions.
+ROUND_TIMEOUT: Final = 300.0
+OPEN_TIMEOUT: Final = 600.0
+
+#: The benchmark's Erlang module: it runs inside the node.
+MODULE: Final = Path(__file__).with_name("megaphone_bench.erl")
+
+_COMPILE: Final = """
+Dirs = [filename:join(filename:dirname(filename:dirname(code:which(M))), "include")
+        || M <- [xmpp, fxml, p1_server, ejabberd_sm]],
+Includes = [{{i, D}} || D <- Dirs],
+{{ok, Name, Binary}} = compile:file({path}, [binary, report_errors | Includes]),
+{{module, Name}} = code:load_binary(Name, {path}, Binary),
+ok
+"""
+
+
+class MeasuredNode:
+    """A running node with sessions; a context manager, nothing of it is left afterwards."""
+
+    def __init__(self, host: str = "localhost") -> None:
+        self._host = host
+        self._directory = tempfile.TemporaryDirectory(prefix="megaphone-bench-")
+        self.node = EmbeddedNode(
+            Path(self._directory.name) / "node",
+            NodeSettings(
+                hosts=(host,),
+                options={"loglevel": "warning"},
+                erl_options=("+P", "2000000"),
+            ),
+        )
+
+    def __enter__(self) -> Self:
+        try:
+            self.node.start()
+            self._attach()
+            path = json.dumps(str(MODULE))
+            self._expect("ok", self.node.eval(_COMPILE.format(path=path), timeout=60))
+        except BaseException:
+            self._end()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._end()
+
+    def open_sessions(self, count: int, progress: Callable[[int], object]) -> float:
+        """Opens the sessions.
+
+        Args:
+            count: How many.
+            progress: Told now and then how many there are.
+
+        Returns:
+            Seconds that it took.
+        """
+        begin = time.monotonic()
+        self._expect("ok", self.node.eval(f'megaphone_bench:start({count}, <<"{self._host}">>)'))
+        while (opened := int(self.node.eval("megaphone_bench:opened()", timeout=60))) < count:
+            progress(opened)
+            if time.monotonic() - begin > OPEN_TIMEOUT:
+                raise TimeoutError(f"{opened} of {count} sessions after {OPEN_TIMEOUT:.0f} s")
+            time.sleep(0.25)
+        progress(opened)
+        return time.monotonic() - begin
+
+    def broadcast(self, way: str) -> dict[str, Any]:
+        """Sends to all sessions once.
+
+        Args:
+            way: `megaphone` or `mod_announce`.
+
+        Returns:
+            What `megaphone_bench:round/2` says; times in seconds since it was asked for.
+        """
+        answer = self.node.eval(
+            f"megaphone_bench:round({way}, {int(ROUND_TIMEOUT * 1000)})",
+            timeout=ROUND_TIMEOUT + 60,
+        )
+        document: dict[str, Any] = json.loads(base64.b64decode(answer.strip('"')))
+        return document
+
+    def status(self) -> dict[str, Any]:
+        """What `megaphone_status` says."""
+        document: dict[str, Any] = json.loads(self.node.ctl("megaphone_status").stdout)
+        return document
+
+    def resident_bytes(self) -> dict[str, int]:
+        """RSS of the port program and of each worker, by what it is."""
+        status = self.status()
+        pids = {"port program": status["port"]["os_pid"]}
+        for number, worker in enumerate(status["bridge"]["workers"]):
+            pids[f"worker {number}"] = worker["pid"]
+        return {name: _resident_bytes(pid) for name, pid in pids.items()}
+
+    def node_resident_bytes(self) -> int:
+        """RSS of the Erlang VM."""
+        return _resident_bytes(self.node.pid)
+
+    def _attach(self) -> None:
+        done = subprocess.run(
+            [
+                *(sys.executable, "-m", "bridge.cli.main", "attach"),
+                *("--ejabberdctl", str(self.node.ejabberdctl), "--python", sys.executable),
+            ],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+        if done.returncode != 0:
+            raise RuntimeError(f"megaphone attach failed: {done.stderr or done.stdout}")
+
+    def _end(self) -> None:
+        try:
+            self.node.stop()
+        finally:
+            self._directory.cleanup()
+
+    @staticmethod
+    def _expect(wanted: str, answer: str) -> None:
+        if answer != wanted:
+            raise RuntimeError(f"the node answered {answer}")
+
+
+def _resident_bytes(pid: int) -> int:
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) * 1024
+    raise ProcessLookupError(pid)
