@@ -23,6 +23,10 @@ until_state(State) ->
 status(Key) ->
     maps:get(Key, megaphone_port:status()).
 
+%% SIGKILL has been sent; the kernel may take a moment to carry it out.
+gone(Group) ->
+    megaphone_test:until(fun() -> megaphone_test:group_is_gone(Group) end, 2000).
+
 call(Name, Request) ->
     megaphone_port:call(Name, Request, ?LATER).
 
@@ -38,7 +42,7 @@ with(Program, Changes, Fun) ->
                        after
                            Group = status(<<"os_pid">>),
                            stop(Pid),
-                           ?assert(Group =:= undefined orelse megaphone_test:group_is_gone(Group)),
+                           true = Group =:= undefined orelse gone(Group),
                            process_flag(trap_exit, false)
                        end
                end)
@@ -54,7 +58,7 @@ provoke(Name, Request) ->
     ?assertEqual({error, disconnected}, call(Name, Request)),
     megaphone_test:until(fun() -> status(<<"restarts">>) > Restarts
                                       andalso state() =:= <<"connected">> end),
-    ?assert(megaphone_test:group_is_gone(Group)),
+    true = gone(Group),
     ?assertEqual({ok, again}, call(<<"echo">>, again)),
     status(<<"reason">>).
 
@@ -153,7 +157,7 @@ kill_test_() ->
         megaphone_test:until(fun() -> status(<<"restarts">>) =:= 1
                                           andalso state() =:= <<"connected">> end),
         ?assert(erlang:monotonic_time(millisecond) - Started < 2000),
-        ?assert(megaphone_test:group_is_gone(OsPid)),
+        true = gone(OsPid),
         ?assertEqual(<<"it was ended by signal 9">>, status(<<"reason">>))
     end).
 
@@ -269,7 +273,7 @@ no_hello_test_() ->
         Group = status(<<"os_pid">>),
         until_state(<<"down">>),
         ?assertEqual(<<"it said no hello in time">>, status(<<"reason">>)),
-        megaphone_test:until(fun() -> megaphone_test:group_is_gone(Group) end)
+        true = gone(Group)
     end).
 
 garbage_before_the_hello_test_() ->
@@ -294,7 +298,7 @@ reload_test_() ->
         ok = megaphone_port:reload(megaphone_test:options("answers", #{heartbeat_interval => 150})),
         megaphone_test:until(fun() -> status(<<"restarts">>) =:= 1 end),
         until_state(<<"connected">>),
-        ?assert(megaphone_test:group_is_gone(First)),
+        true = gone(First),
         ?assert(is_process_alive(Pid))
     end).
 
