@@ -113,6 +113,11 @@ class OutputCapture:
 
     def start(self) -> None:
         """Put pipes in the place of descriptors 1 and 2."""
+        # First: a stream that began on a file or /dev/null would ask a pipe for its position.
+        for text in (sys.stdout, sys.stderr):
+            reconfigure = getattr(text, "reconfigure", None)
+            if reconfigure is not None:
+                reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)
         for fd, level, source in ((1, "info", "stdout"), (2, "warning", "stderr")):
             read_fd, write_fd = os.pipe()
             os.dup2(write_fd, fd)
@@ -123,10 +128,6 @@ class OutputCapture:
             )
             thread.start()
             self._threads.append(thread)
-        for text in (sys.stdout, sys.stderr):
-            reconfigure = getattr(text, "reconfigure", None)
-            if reconfigure is not None:
-                reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)
 
     def attach(self, sink: Sink) -> None:
         """Pass lines on, those kept so far first."""
