@@ -114,16 +114,20 @@ class WorkerPool:
             PoolOverloadError: too many wait already.
             WorkerCrashError: the workers died, and not of time or memory.
         """
-        columns: set[bytes] = set()
-        for index, source in enumerate(sources):
-            match await self._check(source):
-                case (str(), dict(found)):
-                    columns.update(found[b"columns"])
-                case (invalid, _, text):
-                    self._metrics.checks.labels("invalid").inc()
-                    return invalid, index, text
-        self._metrics.checks.labels("ok").inc()
-        return Atom("ok"), {b"columns": sorted(columns)}
+        outcome = "error"
+        try:
+            columns: set[bytes] = set()
+            for index, source in enumerate(sources):
+                match await self._check(source):
+                    case (str(), dict(found)):
+                        columns.update(found[b"columns"])
+                    case (invalid, _, text):
+                        outcome = "invalid"
+                        return invalid, index, text
+            outcome = "ok"
+            return Atom("ok"), {b"columns": sorted(columns)}
+        finally:
+            self._metrics.checks.labels(outcome).inc()
 
     async def _check(self, source: bytes) -> Term:
         tries = 0

@@ -1,0 +1,217 @@
+import asyncio
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from bridge import port_program
+from bridge.version import __version__
+from erlang_port.etf import Atom
+from tests.bridge.fanout.conftest import a_batch, texts
+from tests.bridge.node_stub import NodeStub
+from tests.bridge.waiting import until
+from tests.support.processes import alive, descendants, resident_bytes
+
+StartNode = Callable[..., Awaitable[NodeStub]]
+
+
+@pytest.fixture
+async def start_node() -> AsyncIterator[StartNode]:
+    nodes: list[NodeStub] = []
+
+    async def start(*, greet: bool = True, **environment: str) -> NodeStub:
+        node = NodeStub()
+        await node.start(**{"MEGAPHONE_WORKERS__COUNT": "1"} | environment)
+        nodes.append(node)
+        if greet:
+            await node.greet()
+        return node
+
+    yield start
+    for node in nodes:
+        await node.end()
+
+
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-I", "-u", "-m", "bridge.port_program", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, **environment},
+    )
+
+
+def print_10_mb(path: Path) -> None:
+    with path.open("wb", buffering=0) as stdout:
+        for _ in range(160):
+            stdout.write((b"x" * 1023 + b"\n") * 64)
+
+
+def test_check_says_ok() -> None:
+    done = run("--check")
+    assert done.returncode == port_program.STOPPED
+    assert re.fullmatch(rf"OK: megaphone {__version__}, Python 3\.\S+, \S+\n", done.stdout)
+    assert done.stderr == ""
+
+
+def test_check_says_what_is_wrong_with_the_configuration() -> None:
+    done = run("--check", MEGAPHONE_HTTP__PORT="x")
+    assert done.returncode == port_program.UNUSABLE
+    assert done.stdout.startswith("configuration: environment variable MEGAPHONE_HTTP__PORT: ")
+    assert done.stdout.count("\n") == 1
+
+
+def test_wrong_command_lines() -> None:
+    assert run("--nonsense").returncode == port_program.USAGE
+    done = run()
+    assert done.returncode == port_program.USAGE
+    assert "descriptors 3 and 4" in done.stderr
+
+
+def test_every_exit_status_is_documented() -> None:
+    assert port_program.__doc__ is not None
+    documented = re.findall(r"^    (\d)   ", port_program.__doc__, re.MULTILINE)
+    assert list(map(int, documented)) == [
+        port_program.STOPPED,
+        port_program.UNUSABLE,
+        port_program.USAGE,
+        port_program.DISCONNECTED,
+        port_program.FAILED,
+    ]
+
+
+def test_only_the_standard_library_comes_before_the_port_is_claimed() -> None:
+    code = (
+        "import sys; before = set(sys.modules); import bridge.port_program;"
+        "print(*(set(sys.modules) - before))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    imported = {name.split(".")[0] for name in done.stdout.split()}
+    assert imported - {"bridge", "erlang_port"} <= sys.stdlib_module_names
+    assert "asyncio" not in imported
+
+
+async def test_it_answers_for_itself(start_node: StartNode) -> None:
+    node = await start_node()
+    assert node.hello is not None
+    assert node.hello[b"name"] == b"port_program"
+    assert node.hello[b"os_pid"] == node.process.pid
+    status = await node.own_status()
+    assert status[b"version"] == __version__.encode()
+    assert status[b"pid"] == node.process.pid
+    assert len(status[b"workers"]) == 1
+    assert await node.call(b"nobody", Atom("status")) == (False, ("noproc", b"no nobody here"))
+    ok, (kind, _) = await node.call(b"bridge", 7)
+    assert (ok, kind) == (False, "badarg")
+    ok, (kind, _) = await node.call(b"fanout", (Atom("prepare"), []))
+    assert (ok, kind) == (False, "badarg")
+    await until(lambda: any("is connected to stub@localhost" in text for *_, text in node.logs))
+
+
+async def test_a_batch_from_its_check_to_its_texts(start_node: StartNode) -> None:
+    node = await start_node()
+    assert await node.call(b"fanout", (Atom("prepare"), [b"Hello {{ user }}"])) == (
+        True,
+        ("ok", {b"columns": [b"user"]}),
+    )
+    for n in range(50):
+        node.send(a_batch("b", n, "Hello {{ user }}"))
+    await until(lambda: len(node.answers) == 50)
+    assert sorted(answer.n for answer in node.answers) == list(range(50))
+    assert {tuple(texts(answer)) for answer in node.answers} == {(b"Hello romeo", b"Hello juliet")}
+
+
+async def test_a_killed_worker_loses_and_repeats_nothing(start_node: StartNode) -> None:
+    node = await start_node()
+    worker = await node.worker()
+    os.kill(worker, signal.SIGSTOP)
+    for n in range(20):
+        node.send(a_batch("b", n, "{{ user }}"))
+    await node.workers_are(b"busy")
+    os.kill(worker, signal.SIGKILL)
+    await until(lambda: len(node.answers) >= 20)
+    assert sorted(answer.n for answer in node.answers) == list(range(20))
+    assert await node.worker() != worker
+
+
+async def test_what_a_worker_prints_is_bounded_and_holds_nobody_up(
+    start_node: StartNode,
+) -> None:
+    node = await start_node()
+    worker = await node.worker()
+    # What the worker's own descriptor 1 is: 10 MB into it, as a C library in it could print.
+    await asyncio.to_thread(print_10_mb, Path(f"/proc/{worker}/fd/1"))
+    node.send(a_batch("b", 0, "{{ user }}"))
+    await until(lambda: len(node.answers) == 1)
+    await until(lambda: any("were dropped: too much output" in text for *_, text in node.logs))
+    printed = sum(len(text) for _, source, text in node.logs if source == "stdout")
+    assert 0 < printed < 2_000_000
+    assert await node.worker() == worker
+
+
+async def test_the_end_of_the_port_is_the_end_of_everything(start_node: StartNode) -> None:
+    node = await start_node()
+    worker = await node.worker()
+    node.hang_up()
+    assert await asyncio.wait_for(node.process.wait(), 10) == port_program.DISCONNECTED
+    assert not alive(worker)
+
+
+async def test_sigterm_ends_it_and_its_workers(start_node: StartNode) -> None:
+    node = await start_node()
+    worker = await node.worker()
+    node.process.send_signal(signal.SIGTERM)
+    assert await asyncio.wait_for(node.process.wait(), 10) == port_program.STOPPED
+    assert not alive(worker)
+
+
+async def test_kill_9_leaves_no_worker_a_stopped_one_included(start_node: StartNode) -> None:
+    node = await start_node(MEGAPHONE_WORKERS__COUNT="2")
+    await until(lambda: len(descendants(node.process.pid)) == 2)
+    await node.workers_are(b"idle")
+    workers = descendants(node.process.pid)
+    os.kill(workers[0], signal.SIGSTOP)
+    node.process.kill()
+    await until(lambda: not any(map(alive, workers)), timeout=2)
+
+
+async def test_a_node_of_another_protocol_ends_it(start_node: StartNode) -> None:
+    node = await start_node(greet=False)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.01):
+            await node.greet(protocol=[99])
+    assert await asyncio.wait_for(node.process.wait(), 15) == port_program.DISCONNECTED
+
+
+async def test_garbage_on_the_port_ends_it(start_node: StartNode) -> None:
+    node = await start_node()
+    node.write(b"\xff" * 12)
+    assert await asyncio.wait_for(node.process.wait(), 10) == port_program.DISCONNECTED
+
+
+async def test_a_bad_configuration_ends_it(start_node: StartNode) -> None:
+    node = await start_node(greet=False, MEGAPHONE_WORKERS__COUNT="none")
+    assert await asyncio.wait_for(node.process.wait(), 15) == port_program.UNUSABLE
+
+
+async def test_memory_of_all_together_is_flat_over_ten_broadcasts(start_node: StartNode) -> None:
+    node = await start_node()
+    worker = await node.worker()
+    users = [f"user{n}" for n in range(1000)]
+    sizes = []
+    for broadcast in range(10):
+        done = 50 * (broadcast + 1)
+        for n in range(50):
+            node.send(a_batch(f"b{broadcast}", n, "{% if true %}{{ user }}{% endif %}", users))
+        await until(lambda done=done: len(node.answers) == done)
+        sizes.append(resident_bytes(node.process.pid) + resident_bytes(worker))
+    assert max(sizes) < 150 * 1024 * 1024
+    assert sizes[-1] < sizes[2] * 1.05
