@@ -18,15 +18,13 @@ if TYPE_CHECKING:
 #: Seconds that the imports may take; a cold disk needs some.
 CHECK_TIMEOUT: Final = 60.0
 
-#: What the port program and its workers import. `find_spec` for the program itself, which takes
-#: hold of file descriptors when it starts.
+#: The port program's own check (imports, configuration), then what this one wants to know.
 _PROGRAM: Final = """
-import importlib.util, json, sys
-import aiohttp, jinja2, prometheus_client, pydantic_settings, yaml
-import erlang_port, metrics, bridge.version
-if importlib.util.find_spec("bridge.port_program") is None:
-    raise ImportError("no module bridge.port_program")
-print(json.dumps({"version": bridge.version.__version__, "python": sys.version.split()[0]}))
+import json, sys
+from bridge import port_program, version
+if port_program.main(["--check"]) != 0:
+    sys.exit("the port program's check failed")
+print(json.dumps({"version": version.__version__, "python": sys.version.split()[0]}))
 """
 
 REMEDY: Final = (
@@ -78,10 +76,11 @@ def check(node: NodeProcess, executable: str) -> PythonFound:
     if done.returncode in {126, 127} and not done.stdout:
         raise _unreachable(node, executable, done.stderr.strip().rpartition(": ")[2])
     try:
-        told = json.loads(done.stdout)
+        told = json.loads(done.stdout.splitlines()[-1])
         return PythonFound(executable, told["python"], told["version"])
-    except (ValueError, KeyError, TypeError) as error:
-        reason = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
+    except (ValueError, LookupError, TypeError) as error:
+        said = f"{done.stderr}\n{done.stdout}".strip().splitlines()
+        reason = said[-1] if said else f"exit status {done.returncode}"
         if _imports_here(executable):
             raise CommandError(
                 f"user {node.user} cannot run {executable} as you can: {reason}",

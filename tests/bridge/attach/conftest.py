@@ -8,8 +8,10 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
+import venv
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -266,3 +268,18 @@ def stand_in(tmp_path):
         return root
 
     return write
+
+
+@pytest.fixture(scope="session")
+def make_environment():
+    """Makes a virtual environment whose packages are those of this one; gives its Python."""
+
+    def make_environment(directory: Path) -> Path:
+        venv.create(directory, with_pip=False, symlinks=True)
+        packages = next(directory.glob("lib/python*/site-packages"))
+        paths = [path for path in sys.path if path.endswith("site-packages")]
+        root = Path(node_process.__file__).parents[2]
+        (packages / "megaphone.pth").write_text("\n".join([*paths, str(root)]))
+        return directory / "bin/python"
+
+    return make_environment

@@ -32,18 +32,8 @@ def own_process():
     )
 
 
-def make_environment(directory: Path) -> Path:
-    """A virtual environment whose packages are those of this one."""
-    venv.create(directory, with_pip=False, symlinks=True)
-    packages = next(directory.glob("lib/python*/site-packages"))
-    paths = [path for path in sys.path if path.endswith("site-packages")]
-    root = Path(python_check.__file__).parents[2]
-    (packages / "megaphone.pth").write_text("\n".join([*paths, str(root)]))
-    return directory / "bin/python"
-
-
 @pytest.fixture
-def home_environment():
+def home_environment(make_environment):
     """One under /home that every user may read."""
     directory = Path(tempfile.mkdtemp(prefix="megaphone-", dir="/home"))
     directory.chmod(0o755)
@@ -85,7 +75,7 @@ def test_a_readable_environment_passes_as_ejabberds_user(system_node, home_envir
     assert found.executable == str(home_environment)
 
 
-def test_an_environment_in_a_closed_directory_is_refused(system_node, tmp_path):
+def test_an_environment_in_a_closed_directory_is_refused(system_node, tmp_path, make_environment):
     closed = tmp_path / "closed"
     executable = make_environment(closed / "venv")
     closed.chmod(0o700)
@@ -98,7 +88,7 @@ def test_an_environment_in_a_closed_directory_is_refused(system_node, tmp_path):
     assert not system_node.modules.exists()
 
 
-def test_packages_that_only_their_owner_reads_are_refused(system_node):
+def test_packages_that_only_their_owner_reads_are_refused(system_node, make_environment):
     base = Path(tempfile.mkdtemp(prefix="megaphone-"))
     try:
         base.chmod(0o755)
@@ -111,7 +101,7 @@ def test_packages_that_only_their_owner_reads_are_refused(system_node):
         shutil.rmtree(base)
 
 
-def test_a_hidden_home_is_seen_through(make_system_node, home_environment):
+def test_a_hidden_home_is_seen_through(make_system_node, home_environment, make_environment):
     """systemd's ProtectHome is a mount of the node's own: the path exists here, and not there."""
     if subprocess.run(("unshare", "--mount", "true"), check=False).returncode != 0:
         pytest.skip("this container may not make mounts")
