@@ -1,0 +1,161 @@
+"""What dies, and what must come of it: nobody skipped, nobody twice, nothing left behind."""
+
+import asyncio
+import os
+import signal
+import time
+
+import pytest
+
+from tests.e2e.support import (
+    ENVIRONMENT,
+    SLOW,
+    attach,
+    broadcast_status,
+    connected,
+    ended,
+    get,
+    port,
+    start_broadcast,
+    status,
+    until,
+)
+from tests.support.processes import alive, command_line, descendants, wait_gone, with_environment
+
+USERS = 12
+
+
+@pytest.fixture(scope="module")
+def node(start_session_node):
+    node = start_session_node(environment={**ENVIRONMENT, "MEGAPHONE_WORKERS__COUNT": "2"})
+    attach(node, batch_size=1, heartbeat_interval=1, heartbeat_timeout=2)
+    return node
+
+
+@pytest.fixture
+async def online(node, xmpp):
+    await until(lambda: connected(node))
+    return [await xmpp(node, f"user{n}") for n in range(USERS)]
+
+
+async def in_flight(node):
+    """A broadcast of which some have been sent and some have not."""
+    broadcast = await asyncio.to_thread(start_broadcast, node, SLOW)
+
+    def begun():
+        found = broadcast_status(node, broadcast)
+        assert found["state"] != "done", "the broadcast was over too soon to test anything"
+        return found["sent"] > 0
+
+    await until(begun)
+    return broadcast
+
+
+async def everybody_once(node, broadcast, online):
+    found = await ended(node, broadcast)
+    assert (found["state"], found["sent"], found["recipients"]) == ("done", USERS, USERS)
+    assert (found["gone"], found["dropped"], found["failed"]) == (0, 0, 0)
+    for n, client in enumerate(online):
+        await client.wait_for(1)
+        await client.ping()
+        assert client.bodies == [f"for user{n}"]
+
+
+async def test_the_port_program_is_killed(node, online):
+    before = await asyncio.to_thread(status, node)
+    url = before["bridge"]["http"] + "/readyz"
+    program = before["port"]["os_pid"]
+    workers = [worker["pid"] for worker in before["bridge"]["workers"]]
+    assert get(url)[0] == 200
+    broadcast = await in_flight(node)
+
+    os.kill(program, signal.SIGKILL)
+    killed = time.monotonic()
+    # Its HTTP server is gone with it: nothing says ready.
+    assert get(url)[0] != 200
+
+    def replaced():
+        state, pid = port(node)
+        return state == "connected" and pid != str(program)
+
+    await until(replaced)
+    assert time.monotonic() - killed < 2
+    for pid in (program, *workers):
+        wait_gone(pid, 2)
+    await everybody_once(node, broadcast, online)
+
+
+async def test_a_worker_is_killed(node, online):
+    before = await asyncio.to_thread(connected, node)
+    broadcast = await in_flight(node)
+    worker = before["bridge"]["workers"][0]["pid"]
+    os.kill(worker, signal.SIGKILL)
+    await everybody_once(node, broadcast, online)
+    after = await until(lambda: connected(node))
+    assert after["port"]["os_pid"] == before["port"]["os_pid"]
+    assert after["bridge"]["worker_restarts"] == before["bridge"]["worker_restarts"] + 1
+    assert worker not in [found["pid"] for found in after["bridge"]["workers"]]
+    assert get(after["bridge"]["http"] + "/readyz")[0] == 200
+
+
+async def test_the_port_program_is_stopped_with_data_queued(node, online):
+    before = await asyncio.to_thread(connected, node)
+    program = before["port"]["os_pid"]
+    workers = [worker["pid"] for worker in before["bridge"]["workers"]]
+    broadcast = await in_flight(node)
+    os.kill(program, signal.SIGSTOP)
+    await asyncio.to_thread(wait_gone, program, 5)
+    for pid in workers:
+        wait_gone(pid, 2)
+    await everybody_once(node, broadcast, online)
+    after = await until(lambda: connected(node))
+    assert after["port"]["os_pid"] != program
+    assert "heartbeat" in node.log() or "silent" in node.log()
+
+
+async def test_a_stopped_worker_is_replaced_at_its_batchs_deadline(node, online):
+    before = await asyncio.to_thread(connected, node)
+    worker = before["bridge"]["workers"][0]["pid"]
+    os.kill(worker, signal.SIGSTOP)
+    broadcast = await asyncio.to_thread(start_broadcast, node, "for {{ user }}")
+    await everybody_once(node, broadcast, online)
+    await asyncio.to_thread(wait_gone, worker, 15)
+
+
+async def test_the_vm_is_killed(start_node):
+    node = start_node(environment={**ENVIRONMENT, "MEGAPHONE_TEST_LIFE": "vm"})
+    await asyncio.to_thread(attach, node)
+    found = await until(lambda: connected(node))
+    program = found["port"]["os_pid"]
+    below = descendants(program)
+    assert {worker["pid"] for worker in found["bridge"]["workers"]} <= set(below)
+    # A stopped process sees no end of file.
+    os.kill(below[0], signal.SIGSTOP)
+    os.kill(program, signal.SIGSTOP)
+    node.kill()
+    for pid in (program, *below):
+        wait_gone(pid, 2)
+    left = [pid for pid in with_environment("MEGAPHONE_TEST_LIFE", "vm") if alive(pid)]
+    assert not [pid for pid in left if "python" in "".join(command_line(pid)[:1])]
+
+
+async def test_python_that_cannot_stay_up(start_node, tmp_path, xmpp):
+    settings = tmp_path / "megaphone.toml"
+    settings.write_text("")
+    node = start_node(environment={**ENVIRONMENT, "MEGAPHONE_CONFIG": str(settings)})
+    await asyncio.to_thread(attach, node, retry_interval=2)
+    found = await until(lambda: connected(node))
+    settings.write_text("[workers]\nnumber = 3\n")
+    os.kill(found["port"]["os_pid"], signal.SIGKILL)
+    await until(lambda: status(node)["port"]["state"] == "down", 60)
+    # ejabberd goes on; the log says once what is wrong, with what the program said.
+    alice, bob = await xmpp(node, "alice"), await xmpp(node, "bob")
+    alice.stream.send_message(mto=bob.jid, mbody="still here")
+    await bob.wait_for(1)
+    log = node.log()
+    assert "workers.number" in log
+    down = [line for line in log.splitlines() if "[error]" in line and "does not stay up" in line]
+    assert len(down) == 1
+    settings.write_text("")
+    await until(lambda: connected(node), 60)
+    assert "[critical]" not in node.log()
