@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from bridge.embedded_node import EmbeddedNode, NodeSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from types import TracebackType
 
 #: Seconds for one round, and for opening the sessions.
@@ -37,8 +37,15 @@ ok
 class MeasuredNode:
     """A running node with sessions; a context manager, nothing of it is left afterwards."""
 
-    def __init__(self, host: str = "localhost") -> None:
+    def __init__(self, host: str = "localhost", options: Sequence[str] = ()) -> None:
+        """Describes it.
+
+        Args:
+            host: Its virtual host.
+            options: Options of mod_megaphone, KEY=VALUE each.
+        """
         self._host = host
+        self._options = options
         self._directory = tempfile.TemporaryDirectory(prefix="megaphone-bench-")
         self.node = EmbeddedNode(
             Path(self._directory.name) / "node",
@@ -126,6 +133,7 @@ class MeasuredNode:
             [
                 *(sys.executable, "-m", "bridge.cli.main", "attach"),
                 *("--ejabberdctl", str(self.node.ejabberdctl), "--python", sys.executable),
+                *(word for option in self._options for word in ("--option", option)),
             ],
             capture_output=True,
             text=True,

@@ -1,6 +1,7 @@
 """Megaphone's personalised broadcast beside mod_announce's announce_online.
 
-    python bench/broadcast/run.py [--sessions 100000] [--rounds 5] [--broadcasts 10] [--json FILE]
+    python bench/broadcast/run.py [--sessions 100000] [--rounds 5] [--broadcasts 10]
+                                      [--option KEY=VALUE] [--json FILE]
 
 A private node, simulated sessions in its own session table, and the two ways in turn on the same
 sessions. Each round fails unless every session got its text exactly once. The port program's memory
@@ -46,12 +47,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--sessions", type=int, default=100_000, help="simulated sessions")
     parser.add_argument("--rounds", type=int, default=5, help="of both ways, in turn")
     parser.add_argument("--broadcasts", type=int, default=10, help="of Megaphone's, for its memory")
+    parser.add_argument("--option", action="append", default=[], help="of mod_megaphone, KEY=VALUE")
     parser.add_argument("--json", type=Path, default=RESULTS, help="where the numbers go")
     chosen = parser.parse_args(arguments)
     if min(chosen.sessions, chosen.rounds, chosen.broadcasts) < 1:
         parser.error("numbers must be positive")
     console = Console(stderr=True)
-    results = measure(chosen.sessions, chosen.rounds, chosen.broadcasts, console)
+    results = measure(chosen, console)
     chosen.json.parent.mkdir(parents=True, exist_ok=True)
     chosen.json.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     report(results, Console())
@@ -59,8 +61,9 @@ def main(arguments: list[str] | None = None) -> int:
     return 0 if all(results["targets"].values()) else 1
 
 
-def measure(sessions: int, rounds: int, broadcasts: int, console: Console) -> dict[str, Any]:
+def measure(chosen: argparse.Namespace, console: Console) -> dict[str, Any]:
     """Takes all measures; every number in seconds or bytes."""
+    sessions, rounds, broadcasts = chosen.sessions, chosen.rounds, chosen.broadcasts
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -69,7 +72,7 @@ def measure(sessions: int, rounds: int, broadcasts: int, console: Console) -> di
     )
     with Progress(*columns, console=console) as progress:
         booting = progress.add_task("node and attach", total=1)
-        with MeasuredNode() as node:
+        with MeasuredNode(options=chosen.option) as node:
             progress.update(booting, completed=1)
             opening = progress.add_task("sessions", total=sessions)
             opened = node.open_sessions(
@@ -98,6 +101,7 @@ def measure(sessions: int, rounds: int, broadcasts: int, console: Console) -> di
             "workers": len(status["bridge"]["workers"]),
         },
         "time": time.time(),
+        "options": chosen.option,
         "sessions": sessions,
         "open_seconds": opened,
         "rounds": taken,

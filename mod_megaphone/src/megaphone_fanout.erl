@@ -24,7 +24,7 @@
                      templates := [binary(), ...],
                      names := [binary()],
                      scope := megaphone_request:scope(),
-                     message := xmpp:message(),
+                     message := message(),
                      progress := megaphone_progress:progress(),
                      batch_size := pos_integer(),
                      batches_in_flight := pos_integer(),
