@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bridge.fanout import columns
@@ -10,6 +10,7 @@ allowed_text = st.text(st.characters(exclude_categories=["Cs", "Cc"])).filter(
 
 
 @given(st.lists(allowed_text.map(str.encode), min_size=1))
+@settings(deadline=None)
 def test_what_is_joined_comes_apart_again(values: list[bytes]) -> None:
     column = columns.join(values)
     assert columns.is_clean(column)
@@ -18,6 +19,7 @@ def test_what_is_joined_comes_apart_again(values: list[bytes]) -> None:
 
 
 @given(st.binary())
+@settings(deadline=None)
 def test_a_value_is_sendable_exactly_when_every_character_is_xml(value: bytes) -> None:
     assert columns.is_sendable(value) == _is_xml(value)
 

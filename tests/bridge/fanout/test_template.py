@@ -101,6 +101,7 @@ def assert_as_naive(source: str, recipients: list[tuple[bytes, bytes, bytes]]) -
 
 
 @given(st.lists(substitution, max_size=6).map("".join), rows)
+@settings(deadline=None)
 def test_plain_substitutions_are_what_jinja_renders(
     source: str, recipients: list[tuple[bytes, bytes, bytes]]
 ) -> None:
@@ -109,6 +110,7 @@ def test_plain_substitutions_are_what_jinja_renders(
 
 
 @given(st.lists(substitution, max_size=6).map("".join), rows)
+@settings(deadline=None)
 def test_the_fast_path_and_the_general_one_agree(
     source: str, recipients: list[tuple[bytes, bytes, bytes]]
 ) -> None:
@@ -118,7 +120,7 @@ def test_the_fast_path_and_the_general_one_agree(
 
 
 @given(sources, rows)
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 def test_any_template_is_what_jinja_renders(
     source: str, recipients: list[tuple[bytes, bytes, bytes]]
 ) -> None:
