@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import socket
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 
 from erlang_port.etf import EtfError
@@ -111,6 +112,15 @@ class WorkerProcess:
         """
         self._link.send(payload)
         return await self._link.next()
+
+    def stopped(self) -> bool:
+        """Whether the process is stopped (SIGSTOP), so that its task is not to blame."""
+        try:
+            stat = Path(f"/proc/{self.pid}/stat").read_text("utf-8", "replace")
+        except OSError:
+            return False
+        # The state follows the command's name, which may hold anything (proc(5)).
+        return stat.rpartition(")")[2].split()[0] == "T"
 
     def kill(self) -> None:
         """Kill the process (SIGKILL): it may be stopped, or deep in one long computation."""

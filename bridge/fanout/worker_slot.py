@@ -142,9 +142,11 @@ class WorkerSlot:
             async with asyncio.timeout(task.timeout):
                 answer = await worker.ask(task.payload)
         except TimeoutError:
+            stopped = worker.stopped()
             worker.kill()
-            _logger.warning("worker %d was killed after %g s", worker.pid, task.timeout)
-            task.failed("timeout")
+            what = "was stopped and " if stopped else ""
+            _logger.warning("worker %d %swas killed after %g s", worker.pid, what, task.timeout)
+            task.failed("crash" if stopped else "timeout")
             return False
         except WorkerError as error:
             _logger.warning("worker %d is gone: %s", worker.pid, error)
