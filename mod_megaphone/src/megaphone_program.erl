@@ -23,8 +23,8 @@
 -define(CHECK_TAIL, 49152).
 
 %% The pid that leads the group, and the clock tick since boot at which it started
-%% (/proc/PID/stat, proc(5)): both together are never used again.
--type process() :: {OsPid :: pos_integer(), Started :: binary() | unknown}.
+%% (/proc/PID/stat, proc(5)): both together are never used again.  0 is no process.
+-type process() :: {OsPid :: non_neg_integer(), Started :: binary() | unknown}.
 -type options() :: #{python := binary(), config_file := undefined | binary(), atom() => term()}.
 
 %% @doc Starts the program, its port owned by the calling process: file descriptors 3 and 4,

@@ -45,4 +45,6 @@ remedy(Python) ->
                          [Python])).
 
 iolist(Text) ->
-    unicode:characters_to_binary(Text).
+    Binary = unicode:characters_to_binary(Text),
+    true = is_binary(Binary),
+    Binary.

@@ -240,7 +240,9 @@ mod_options(_Host) ->
      {batches_in_flight, 4},
      {max_broadcasts, 4}].
 
--spec mod_doc() -> #{desc => binary() | [binary()], opts => [term()], example => [string()]}.
+-spec mod_doc() -> #{desc := [binary()],
+                     opts := [{atom(), #{value := binary(), desc := binary()}}],
+                     example := [string()]}.
 mod_doc() ->
     #{desc =>
           [<<"Attaches Megaphone, a Python port program, to the node: personalised broadcasts to "
