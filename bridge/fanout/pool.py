@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 #: Checks of templates that may wait for a worker.
 MAX_CHECKS: Final = 64
 
+#: Seconds that the check of one template may take, even where batches may take longer: somebody
+#: waits for the answer, and the node for 15 s.
+MAX_CHECK_TIME: Final = 10.0
+
 #: Failed broadcasts that are remembered, so that the batches they still send cost no worker.
 MAX_FAILED: Final = 256
 
@@ -134,7 +138,7 @@ class WorkerPool:
         while True:
             if len(self._checks) >= MAX_CHECKS:
                 raise PoolOverloadError(f"{MAX_CHECKS} checks of templates wait already")
-            task = CheckTask(source, self._configuration.batch_timeout)
+            task = CheckTask(source, min(self._configuration.batch_timeout, MAX_CHECK_TIME))
             self._checks.append(task)
             self._dispatch()
             try:
