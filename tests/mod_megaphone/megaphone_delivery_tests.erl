@@ -78,5 +78,5 @@ nothing_keeps_a_column() ->
     {501, 0, 0} = megaphone_delivery:deliver(session, #message{id = <<"b">>, type = headline}, Batch,
                                              [Texts], #{}),
     [#message{to = To, body = [#text{data = Text}]}] = people_standin:received(Ann),
-    %% The columns have more than 1500 bytes; OTP 27 counts a small binary's heap words.
-    [?assert(binary:referenced_byte_size(Value) =< 64) || Value <- [Text, To#jid.luser, To#jid.lserver]].
+    %% Each column has more than 1500 bytes. OTP 27 gives bits here for a small binary.
+    [?assert(binary:referenced_byte_size(Value) < 1000) || Value <- [Text, To#jid.luser, To#jid.lserver]].
