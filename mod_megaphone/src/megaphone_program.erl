@@ -9,6 +9,8 @@
 -export([open/1, end_group/2, ending_time/1, check/1, python/1]).
 -export_type([process/0, options/0]).
 
+-include("logger.hrl").
+
 -define(ARGS, ["-I", "-u", "-m", "bridge.port_program"]).
 %% Milliseconds between two looks at whether the leader is gone, as sleep(1) takes it.
 -define(POLL, "0.05").
@@ -17,6 +19,9 @@
 -define(POLLS_AFTER_KILL, 40).
 %% Milliseconds that starting /bin/sh and its processes may take on a loaded machine.
 -define(SHELL_TIME, 3000).
+%% How often it is tried when there is no room for another port, and the milliseconds between.
+-define(SHELL_TRIES, 5).
+-define(SHELL_PAUSE, 200).
 %% Milliseconds and bytes of a check.
 -define(CHECK_TIME, 10000).
 -define(CHECK_HEAD, 16384).
@@ -58,7 +63,7 @@ end_group(Process, GraceMs) ->
 
 -spec ending_time(non_neg_integer()) -> pos_integer().
 ending_time(GraceMs) ->
-    GraceMs + ?POLLS_AFTER_KILL * ?POLL_MS + ?SHELL_TIME.
+    GraceMs + ?POLLS_AFTER_KILL * ?POLL_MS + ?SHELL_TIME + ?SHELL_TRIES * ?SHELL_PAUSE.
 
 %% @doc Runs the program once more with its output kept. Takes at most ten seconds, plus the
 %% time that ending it takes; not for a process that others wait for. The message `stop` ends it.
@@ -138,12 +143,27 @@ run_signals(OsPid, Polls) ->
         "wait_for \"$1\" \"$3\"\n",
     Args = ["-c", Script, "megaphone", OsPid, integer_to_list(Polls),
             integer_to_list(?POLLS_AFTER_KILL)],
-    Port = open_port({spawn_executable, "/bin/sh"}, [{args, Args}, exit_status, in, hide]),
-    receive
-        {Port, {exit_status, _}} -> ok
-    after ending_time(Polls * ?POLL_MS) - 100 ->
-            true = port_close(Port),
-            ok
+    case open_shell(Args, ?SHELL_TRIES) of
+        {ok, Port} ->
+            receive
+                {Port, {exit_status, _}} -> ok
+            after Polls * ?POLL_MS + ?POLLS_AFTER_KILL * ?POLL_MS + ?SHELL_TIME - 100 ->
+                    true = port_close(Port),
+                    ok
+            end;
+        {error, Reason} ->
+            ?ERROR_MSG("megaphone: process group ~ts could not be killed: ~p. If processes of it are "
+                       "left, end them: kill -s KILL -- -~ts", [OsPid, Reason, OsPid])
+    end.
+
+%% Ports or descriptors may be used up for a moment (system_limit, emfile, eagain).
+open_shell(Args, Tries) ->
+    try {ok, open_port({spawn_executable, "/bin/sh"}, [{args, Args}, exit_status, in, hide])}
+    catch
+        error:_ when Tries > 1 ->
+            receive after ?SHELL_PAUSE -> open_shell(Args, Tries - 1) end;
+        error:Reason ->
+            {error, Reason}
     end.
 
 %% Raw: the file server, which others wait for, has no part in it.

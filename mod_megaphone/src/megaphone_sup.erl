@@ -5,8 +5,9 @@
 
 -export([start_link/1, init/1]).
 
-%% Milliseconds that megaphone_port has to end the program and its group.
--define(PORT_SHUTDOWN, 7000).
+%% Milliseconds that megaphone_port has to end the program and its group: more than
+%% megaphone_program:ending_time/1 of its grace, less than the keeper gives the tree.
+-define(PORT_SHUTDOWN, 8000).
 
 -spec start_link(#{atom() => term()}) -> supervisor:startlink_ret().
 start_link(Options) ->

@@ -68,7 +68,9 @@ def log(node: EmbeddedNode) -> str:
 
 
 def error_lines(node: EmbeddedNode) -> list[str]:
-    return [line for line in log(node).splitlines() if "[critical]" in line or "[error]" in line]
+    """The log's errors, each with the lines that follow it."""
+    entries = re.split(r"^(?=\d{4}-\d\d-\d\d \d\d:)", log(node), flags=re.MULTILINE)
+    return [entry for entry in entries if "[critical]" in entry or "[error]" in entry]
 
 
 def test_one_tree_whatever_the_number_of_vhosts(attached: EmbeddedNode) -> None:
