@@ -93,12 +93,3 @@ def get(url):
             return error.code, error.read()
     except (urllib.error.URLError, ConnectionError, TimeoutError):
         return None, b""
-
-
-def error_lines(node):
-    """The lines of ejabberd's log at error and above."""
-    return [
-        line
-        for line in node.log().splitlines()
-        if "[error]" in line or "[critical]" in line or "CRASH REPORT" in line
-    ]

@@ -11,12 +11,12 @@ from tests.e2e.support import (
     command,
     connected,
     ended,
-    error_lines,
     get,
     start_broadcast,
     status,
     until,
 )
+from tests.support.logs import errors
 
 ENDLESS = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
 
@@ -42,7 +42,7 @@ async def ready(node):
 
 @pytest.mark.parametrize("kind", ["headline", "chat", "normal"])
 async def test_one_copy_each_with_archive_carbons_and_two_resources(node, xmpp, kind):
-    errors = error_lines(node)
+    before = errors(node.log())
     sessions = [
         await xmpp(node, "alice", resource="phone", carbons=True),
         await xmpp(node, "alice", resource="desk", carbons=True),
@@ -59,7 +59,7 @@ async def test_one_copy_each_with_archive_carbons_and_two_resources(node, xmpp, 
         await client.ping()
         assert len(client.messages) == 1
         assert f"{kind} for {user}" in str(client.messages[0])
-    assert error_lines(node) == errors
+    assert errors(node.log()) == before
 
 
 async def test_the_id_is_the_broadcasts_and_the_sender_the_recipients_host(node, xmpp):

@@ -43,5 +43,5 @@ back_test() ->
 
 options_keep_the_count_test() ->
     {_, Restarts} = lives([{N, 0} || N <- lists:seq(1, 2)]),
-    Changed = megaphone_restarts:options(?OPTIONS#{restart_intensity => 3}, Restarts),
+    Changed = megaphone_restarts:options(maps:put(restart_intensity, 3, ?OPTIONS), Restarts),
     ?assertMatch({down, 30000, _}, megaphone_restarts:failed(3, 0, Changed)).

@@ -13,6 +13,7 @@ import pytest
 from bridge.embedded_node import EmbeddedNode
 from bridge.resources import mod_megaphone_source
 from bridge.version import __version__
+from tests.support.logs import errors
 from tests.support.processes import alive, wait_until
 
 PROGRAM = Path(__file__).parent / "programs" / "answers"
@@ -69,8 +70,7 @@ def log(node: EmbeddedNode) -> str:
 
 def error_lines(node: EmbeddedNode) -> list[str]:
     """The log's errors, each with the lines that follow it."""
-    entries = re.split(r"^(?=\d{4}-\d\d-\d\d \d\d:)", log(node), flags=re.MULTILINE)
-    return [entry for entry in entries if "[critical]" in entry or "[error]" in entry]
+    return errors(log(node))
 
 
 def test_one_tree_whatever_the_number_of_vhosts(attached: EmbeddedNode) -> None:
