@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -102,13 +103,17 @@ class MeasuredNode:
             way: `megaphone` or `mod_announce`.
 
         Returns:
-            What `megaphone_bench:round/2` says; times in seconds since it was asked for.
+            What `megaphone_bench:round/2` says, times in seconds since it was asked for; and
+            `cpu`, the processor time of node, port program and workers together, in seconds.
         """
+        pids = [self.node.pid, *self._programs().values()]
+        before = sum(map(_cpu_seconds, pids))
         answer = self.node.eval(
             f"megaphone_bench:round({way}, {int(ROUND_TIMEOUT * 1000)})",
             timeout=ROUND_TIMEOUT + 60,
         )
         document: dict[str, Any] = json.loads(base64.b64decode(answer.strip('"')))
+        document["cpu"] = sum(map(_cpu_seconds, pids)) - before
         return document
 
     def status(self) -> dict[str, Any]:
@@ -118,15 +123,18 @@ class MeasuredNode:
 
     def resident_bytes(self) -> dict[str, int]:
         """RSS of the port program and of each worker, by what it is."""
-        status = self.status()
-        pids = {"port program": status["port"]["os_pid"]}
-        for number, worker in enumerate(status["bridge"]["workers"]):
-            pids[f"worker {number}"] = worker["pid"]
-        return {name: _resident_bytes(pid) for name, pid in pids.items()}
+        return {name: _resident_bytes(pid) for name, pid in self._programs().items()}
 
     def node_resident_bytes(self) -> int:
         """RSS of the Erlang VM."""
         return _resident_bytes(self.node.pid)
+
+    def _programs(self) -> dict[str, int]:
+        status = self.status()
+        pids = {"port program": status["port"]["os_pid"]}
+        for number, worker in enumerate(status["bridge"]["workers"]):
+            pids[f"worker {number}"] = worker["pid"]
+        return pids
 
     def _attach(self) -> None:
         done = subprocess.run(
@@ -160,3 +168,10 @@ def _resident_bytes(pid: int) -> int:
         if line.startswith("VmRSS:"):
             return int(line.split()[1]) * 1024
     raise ProcessLookupError(pid)
+
+
+def _cpu_seconds(pid: int) -> float:
+    # proc(5): utime and stime are the 14th and 15th field; the second may hold anything in
+    # parentheses.
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

@@ -20,6 +20,7 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
+from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -147,7 +148,7 @@ def _way(results: list[dict[str, Any]]) -> dict[str, float]:
         "whole_rate": statistics.median(result["messages"] / result["last"] for result in results),
         **{
             name: statistics.median(result[name] for result in results)
-            for name in ("accepted", "first", "last", "done")
+            for name in ("accepted", "first", "last", "done", "cpu")
         },
     }
 
@@ -157,18 +158,19 @@ def report(results: dict[str, Any], console: Console) -> None:
     machine = results["machine"]
     table = Table(
         title=f"{results['sessions']:,} sessions, ejabberd {machine['ejabberd']}, OTP "
-        f"{machine['otp']}, {machine['cores']} cores, {machine['workers']} worker(s); medians"
+        f"{machine['otp']}, {machine['cores']} cores, {machine['workers']} worker(s); medians",
+        box=box.SIMPLE,
     )
-    headings = ("", "messages/s", "from the request", "first", "last", "done", "for each")
+    headings = ("", "messages/s", "from request", "first", "last", "done", "CPU", "text")
     for heading in headings:
-        table.add_column(heading, justify="left" if heading == "" else "right")
+        table.add_column(heading, justify="left" if heading == "" else "right", no_wrap=True)
     for way, values in results["ways"].items():
         table.add_row(
             way,
             f"{values['delivery_rate']:,.0f}",
             f"{values['whole_rate']:,.0f}",
-            *(f"{values[name]:.2f} s" for name in ("first", "last", "done")),
-            "a text of its own" if way == "megaphone" else "the same text",
+            *(f"{values[name]:.2f} s" for name in ("first", "last", "done", "cpu")),
+            "own" if way == "megaphone" else "same",
         )
     table.add_row("ratio", *(f"{ratio:.1f}" for ratio in results["ratios"].values()))
     console.print(table)
