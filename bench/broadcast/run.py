@@ -161,7 +161,7 @@ def report(results: dict[str, Any], console: Console) -> None:
         f"{machine['otp']}, {machine['cores']} cores, {machine['workers']} worker(s); medians",
         box=box.SIMPLE,
     )
-    headings = ("", "messages/s", "from request", "first", "last", "done", "CPU", "text")
+    headings = ("", "messages/s", "from request", "first", "last", "done", "CPU")
     for heading in headings:
         table.add_column(heading, justify="left" if heading == "" else "right", no_wrap=True)
     for way, values in results["ways"].items():
@@ -170,7 +170,6 @@ def report(results: dict[str, Any], console: Console) -> None:
             f"{values['delivery_rate']:,.0f}",
             f"{values['whole_rate']:,.0f}",
             *(f"{values[name]:.2f} s" for name in ("first", "last", "done", "cpu")),
-            "own" if way == "megaphone" else "same",
         )
     table.add_row("ratio", *(f"{ratio:.1f}" for ratio in results["ratios"].values()))
     console.print(table)

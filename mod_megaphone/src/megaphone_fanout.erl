@@ -45,7 +45,8 @@
 
 -spec start_link(options()) -> {ok, pid()} | {error, term()} | ignore.
 start_link(Options) ->
-    gen_server:start_link(?MODULE, Options, []).
+    %% Little lives longer than a batch, and what does refers to whole columns.
+    gen_server:start_link(?MODULE, Options, [{spawn_opt, [{fullsweep_after, 10}]}]).
 
 %% Callbacks.
 
