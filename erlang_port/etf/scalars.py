@@ -9,14 +9,13 @@ import re
 from collections.abc import Callable
 from struct import Struct
 
+from erlang_port.etf.atoms import atom, atom_at
 from erlang_port.etf.errors import EtfError
-from erlang_port.etf.terms import Atom, BitString, Export, Fun, Opaque, Pid, Port, Reference, Term
+from erlang_port.etf.terms import BitString, Export, Fun, Opaque, Pid, Port, Reference, Term
 
 _u16 = Struct(">H").unpack_from
 _u32 = Struct(">I").unpack_from
 
-#: The most characters of an atom (Efficiency Guide, "System Limits").
-MAX_ATOM = 255
 #: The most words of a reference's id: three, and two more that an alias of OTP 24 and later has.
 _MAX_REFERENCE_WORDS = 5
 #: A fun without environment: tag, size, arity, uniq, index, free variables and the shortest of
@@ -24,43 +23,6 @@ _MAX_REFERENCE_WORDS = 5
 _MIN_FUN = 4 + 1 + 16 + 4 + 4 + 2 + 2 + 2 + 15
 
 _FLOAT = re.compile(rb" *[-+]?[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]+)?\Z")
-
-#: What Python calls an atom that has a value of its own there.
-_VALUES: dict[str, Term] = {"true": True, "false": False, "undefined": None}
-
-
-def atom(text: bytes, encoding: str, start: int, end: int) -> Term:
-    """The value of an atom of these bytes, read from `start` to `end`.
-
-    Raises:
-        EtfError: Too long, or not of this encoding.
-        IndexError: The input ended before `end`.
-    """
-    if len(text) != end - start:
-        raise IndexError
-    try:
-        name = text.decode(encoding)
-    except UnicodeDecodeError:
-        raise EtfError("an atom is not valid UTF-8", start) from None
-    if len(name) > MAX_ATOM:
-        raise EtfError(f"an atom has more than {MAX_ATOM} characters", start)
-    return _VALUES[name] if name in _VALUES else Atom(name)
-
-
-def atom_at(buffer: bytes, position: int) -> tuple[Atom, int]:
-    """The atom at a position where only an atom may stand, as an `Atom` whatever its value."""
-    tag = buffer[position]
-    if tag in (119, 115):
-        start = position + 2
-        end = start + buffer[position + 1]
-    elif tag in (118, 100):
-        start = position + 3
-        end = start + _u16(buffer, position + 1)[0]
-    else:
-        raise EtfError(f"an atom is expected here, not tag {tag}", position)
-    text = buffer[start:end]
-    atom(text, "utf-8" if tag >= 118 else "latin-1", start, end)
-    return Atom(text.decode("utf-8" if tag >= 118 else "latin-1")), end
 
 
 def _atom_utf8(buffer: bytes, position: int) -> tuple[Term, int]:
