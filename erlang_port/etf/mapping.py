@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from itertools import groupby
 
 from erlang_port.etf.errors import EtfError
+from erlang_port.etf.limits import Limits
 from erlang_port.etf.terms import Atom, Map, Term
 
 #: Keys of these types hash fast, evenly and without recursion.
@@ -13,6 +14,8 @@ _MAX_KEY_DEPTH = 64
 #: How many keys of one dict may have one hash. An int's hash is its value modulo 2**61 - 1, so that
 #: keys can be chosen which make a dict quadratic.
 _MAX_SAME_HASH = 32
+#: Keys beyond this are not compared.
+_COMPARED = Limits(max_depth=8)
 
 
 def build_map(items: list[Term], position: int) -> dict[Term, Term] | Map:
@@ -63,8 +66,17 @@ def _deep(key: tuple[Term, ...]) -> bool:
 
 
 def _refuse_twins(keys: list[Term], position: int) -> None:
-    # Erlang knows no map with one key twice. What is written alike is the same key.
+    # Erlang knows no map with one key twice. What is written alike is the same key. A key that is
+    # nested deeper is not looked at: maps as keys of maps would be written again at each level.
     from erlang_port.etf.encode import encode
 
-    if len({encode(key) for key in keys}) != len(keys):
+    if len(keys) < 2:
+        return
+    written: set[bytes | int] = set()
+    for number, key in enumerate(keys):
+        try:
+            written.add(encode(key, limits=_COMPARED))
+        except EtfError:
+            written.add(number)
+    if len(written) != len(keys):
         raise EtfError("a map has the same key twice", position)
