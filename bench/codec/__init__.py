@@ -1,0 +1,1 @@
+"""The codec beside other codecs of the external term format."""

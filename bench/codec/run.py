@@ -1,0 +1,174 @@
+"""Encoding and decoding beside erlang_py, erlpack and erlport.
+
+    python bench/codec/run.py [--rounds 15] [--json FILE]
+
+Each round measures every codec once on every row, in turn; a row's number is the median of the
+rounds, its ratio the median of the rounds' ratios to erlang_py.
+`pip install -r bench/requirements-peers.txt` brings the peers that are not there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import platform
+import statistics
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+if __package__ in {None, ""}:  # Run as a script: the checkout is not in sys.path.
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from bench.codec import peers
+from erlang_port.etf import Atom, Term, encode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from bench.codec.peers import Codec
+
+#: What is to be reached on every row: times erlang_py.
+TARGET_RATIO: Final = 3.0
+
+RESULTS: Final = Path(__file__).resolve().parents[1] / "results/codec.json"
+
+#: Seconds that one measure should take.
+_MEASURE: Final = 0.02
+
+
+def stanza(number: int = 0) -> Term:
+    """A chat message as ejabberd's fast_xml has it."""
+    body = (Atom("xmlel"), b"body", [], [(Atom("xmlcdata"), b"Hello, how are you?")])
+    attributes = [
+        (b"to", b"juliet%d@example.org" % number),
+        (b"from", b"romeo@example.org/orchard"),
+        (b"type", b"chat"),
+        (b"id", b"a%d" % number),
+    ]
+    return (Atom("xmlel"), b"message", attributes, [body])
+
+
+ROWS: Final[dict[str, Term]] = {
+    "one stanza": stanza(),
+    "1,000 stanzas": [stanza(n) for n in range(1000)],
+    "1,000 JIDs": [(b"user%d" % n, b"example.org", b"phone") for n in range(1000)],
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs it; 1 when the target is missed."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--rounds", type=int, default=15, help="measures of each number")
+    parser.add_argument("--json", type=Path, default=RESULTS, help="where the numbers go")
+    chosen = parser.parse_args(arguments)
+    if chosen.rounds < 1:
+        parser.error("--rounds must be positive")
+    codecs = [peers.megaphone(), peers.erlang_py(), peers.erlpack(), peers.erlport()]
+    console = Console(stderr=True)
+    if codecs[1].missing:
+        console.print(f"erlang_py is needed to compare with: {codecs[1].missing}", style="red")
+        return 2
+    results = measure(codecs, chosen.rounds, console)
+    chosen.json.parent.mkdir(parents=True, exist_ok=True)
+    chosen.json.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    report(results, Console())
+    console.print(f"numbers: {chosen.json}", highlight=False)
+    return 0 if results["target_reached"] else 1
+
+
+def measure(codecs: list[Codec], rounds: int, console: Console) -> dict[str, Any]:
+    """Takes all measures, in seconds."""
+    jobs: dict[tuple[str, str], dict[str, Callable[[], object]]] = {}
+    for row, term in ROWS.items():
+        data = encode(term)
+        for codec in codecs:
+            if codec.missing:
+                continue
+            own = codec.term(term)
+            for way, job in (
+                ("encode", _job(codec.encode, own)),
+                ("decode", _job(codec.decode, data)),
+            ):
+                jobs.setdefault((row, way), {})[codec.name] = job
+    times: dict[tuple[str, str], dict[str, list[float]]] = {
+        key: {name: [] for name in found} for key, found in jobs.items()
+    }
+    repeats = {(key, n): _repeats(job) for key, found in jobs.items() for n, job in found.items()}
+    for _ in track(range(rounds), "rounds", console=console):
+        for key, found in jobs.items():
+            for name, job in found.items():
+                times[key][name].append(_seconds(job, repeats[key, name]))
+    mine, base = codecs[0].name, codecs[1].name
+    rows = [
+        {
+            "row": row,
+            "way": way,
+            "seconds": {name: statistics.median(taken) for name, taken in found.items()},
+            "ratio": statistics.median(
+                theirs / ours for theirs, ours in zip(found[base], found[mine], strict=True)
+            ),
+        }
+        for (row, way), found in times.items()
+    ]
+    return {
+        "python": platform.python_version(),
+        "rounds": rounds,
+        "codecs": [codec.name for codec in codecs],
+        "missing": {codec.name: codec.missing for codec in codecs if codec.missing},
+        "rows": rows,
+        "target_ratio": TARGET_RATIO,
+        "target_reached": all(row["ratio"] >= TARGET_RATIO for row in rows),
+    }
+
+
+def _job(function: Callable[[Term], object] | None, argument: Term) -> Callable[[], object]:
+    assert function is not None
+    return lambda: function(argument)
+
+
+def _repeats(job: Callable[[], object]) -> int:
+    repeats = 1
+    while (taken := _seconds(job, repeats) * repeats) < _MEASURE / 2:
+        repeats = max(repeats * 2, int(repeats * _MEASURE / max(taken, 1e-6)) // 2)
+    return repeats
+
+
+def _seconds(job: Callable[[], object], repeats: int) -> float:
+    gc.collect()
+    begin = time.perf_counter()
+    for _ in range(repeats):
+        job()
+    return (time.perf_counter() - begin) / repeats
+
+
+def report(results: dict[str, Any], console: Console) -> None:
+    """Prints the table: microseconds, and the ratio to erlang_py."""
+    table = Table(title="microseconds a term (median)")
+    table.add_column("")
+    names = [name for name in results["codecs"] if name not in results["missing"]]
+    for name in names:
+        table.add_column(name, justify="right")
+    table.add_column("times erlang_py", justify="right")
+    for row in results["rows"]:
+        micro = [f"{row['seconds'][name] * 1e6:,.1f}" for name in names]
+        table.add_row(f"{row['row']}, {row['way']}", *micro, f"{row['ratio']:.2f}")
+    console.print(table)
+    for name, reason in results["missing"].items():
+        console.print(f"{name}: not measured: {reason}", highlight=False)
+    least = min(row["ratio"] for row in results["rows"])
+    verdict = "reached" if results["target_reached"] else "MISSED"
+    console.print(
+        f"target, {TARGET_RATIO:g} times erlang_py on every row: {verdict} (least {least:.2f})",
+        highlight=False,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
