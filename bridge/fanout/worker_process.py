@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import signal
 import socket
 import sys
 from pathlib import Path
@@ -37,6 +39,11 @@ class WorkerProcess:
         self.ended = link.ended
         self._process = process
         self._link = link
+        # Popen.send_signal would reap the child before asyncio's watcher does, and lose its status.
+        try:
+            self._pidfd: int | None = os.pidfd_open(process.pid)
+        except ProcessLookupError:
+            self._pidfd = None
 
     @classmethod
     async def start(cls, memory_limit: int) -> WorkerProcess:
@@ -124,8 +131,9 @@ class WorkerProcess:
 
     def kill(self) -> None:
         """Kill the process (SIGKILL): it may be stopped, or deep in one long computation."""
-        with contextlib.suppress(ProcessLookupError):
-            self._process.kill()
+        if self._pidfd is not None:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
 
     async def end(self) -> int:
         """Kill the process and wait until it is gone, cancelled or not; its exit status."""
@@ -137,6 +145,10 @@ class WorkerProcess:
         except asyncio.CancelledError:
             await waiting
             raise
+        finally:
+            if self._pidfd is not None:
+                os.close(self._pidfd)
+                self._pidfd = None
 
 
 class _Link(asyncio.Protocol):

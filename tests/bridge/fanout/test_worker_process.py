@@ -1,4 +1,5 @@
 import asyncio
+import contextlib
 import os
 import shutil
 import signal
@@ -70,6 +71,7 @@ async def test_a_start_that_is_cancelled_leaves_no_process() -> None:
         starting = asyncio.create_task(WorkerProcess.start(MEMORY))
         await asyncio.sleep(delay)
         starting.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await starting
+        with contextlib.suppress(asyncio.CancelledError):
+            # It may have been quicker.
+            await (await starting).end()
     assert set(children(os.getpid())) <= before

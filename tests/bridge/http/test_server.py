@@ -103,6 +103,7 @@ async def test_who_holds_every_connection_keeps_nobody_out(
         assert await held[0][0].read() == b""
     for _, writer in held:
         writer.close()
+    await asyncio.gather(*(writer.wait_closed() for _, writer in held), return_exceptions=True)
 
 
 def _address(url: str) -> tuple[str, int]:
