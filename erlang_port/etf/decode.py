@@ -127,14 +127,22 @@ def _elements(  # noqa: C901  # one chain, ordered by frequency
             start = position + 2
             position = start + buffer[position + 1]
             text = buffer[start:position]
-            if text in CACHE:
+            try:
                 items.append(CACHE[text])
-            else:
+            except KeyError:
                 value = atom(text, "utf-8", start, position)
                 if len(CACHE) < MAX_CACHED:
                     CACHE[text] = value
                 items.append(value)
         elif tag == 104 and levels:  # SMALL_TUPLE_EXT
+            if buffer[position + 1] == 2 and buffer[position + 2] == 109:
+                # Attributes of XML are pairs of binaries: half of a stanza's tuples.
+                start = position + 7
+                end = start + u32(buffer, position + 3)[0]
+                if buffer[end] == 109:
+                    position = end + 5 + u32(buffer, end + 1)[0]
+                    items.append((buffer[start:end], buffer[end + 5 : position]))
+                    continue
             inner, position = _elements(
                 buffer, position + 2, buffer[position + 1], levels - 1, limits
             )
