@@ -8,6 +8,7 @@ BIN := .venv/bin
 ONCE ?=
 ARGS ?=
 FUZZ_SECONDS ?= 60
+JOBS ?= 2
 
 help:  ## what there is (the default)
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -18,8 +19,8 @@ setup:  ## .venv from the lock, and Debian's ejabberd and Erlang where they are 
 demo: setup  ## a private ejabberd, real clients, a personalised broadcast; ONCE=1 ends by itself
 	@exec $(BIN)/megaphone demo $(if $(ONCE),--once) $(ARGS)
 
-test: setup  ## the tests; ARGS='-k codec' for some of them
-	@$(BIN)/python -m pytest $(ARGS)
+test: setup  ## the tests, JOBS (2) at once; ARGS=tests/bridge for some of them
+	@$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile $(ARGS)
 
 lint: setup  ## ruff, mypy, erlc -Werror, dialyzer
 	@$(BIN)/ruff check .

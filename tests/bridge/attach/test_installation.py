@@ -14,6 +14,7 @@ from bridge.attach.installation import AttachRequest
 from bridge.attach.module_directory import ModuleDirectory
 from bridge.attach.python_check import PythonFound
 from bridge.cli.errors import CommandError, ExitStatus
+from tests.support.logs import errors
 
 
 def quiet(_line):
@@ -111,7 +112,7 @@ def test_the_node_boots_after_attach_and_after_detach(station, stand_in):
     station.detach()
     station.node.restart()
     assert station.node.ctl.run("megaphone_status").unknown_command
-    assert "[error]" not in station.node.log
+    assert errors(station.node.log) == []
 
 
 def test_an_upgrade_loads_every_module_and_keeps_the_options(station, stand_in):
