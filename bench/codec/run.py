@@ -142,10 +142,10 @@ def _repeats(job: Callable[[], object]) -> int:
 
 def _seconds(job: Callable[[], object], repeats: int) -> float:
     gc.collect()
-    begin = time.perf_counter()
+    begin = time.process_time()
     for _ in range(repeats):
         job()
-    return (time.perf_counter() - begin) / repeats
+    return (time.process_time() - begin) / repeats
 
 
 def report(results: dict[str, Any], console: Console) -> None:

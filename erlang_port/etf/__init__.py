@@ -1,8 +1,7 @@
 """Erlang's external term format: bytes to terms and back.
 
 The format is described in OTP's ERTS documentation, "External Term Format". The codec is sans-I/O,
-in pure Python without recursion, and bounded: whatever the bytes, `decode` gives a term or raises
-`EtfError`.
+in pure Python and bounded: whatever the bytes, `decode` gives a term or raises `EtfError`.
 """
 
 from erlang_port.etf.decode import decode

@@ -9,9 +9,10 @@ _u16 = Struct(">H").unpack_from
 
 #: The most characters of an atom (Efficiency Guide, "System Limits").
 MAX_ATOM = 255
-#: The values of atoms decoded so far, by their UTF-8 bytes.
-CACHE: dict[bytes, Term] = {}
-#: How many are kept: the bytes come from outside.
+#: The values of atoms decoded so far, by their bytes in UTF-8 and in Latin-1.
+UTF8: dict[bytes, Term] = {}
+LATIN1: dict[bytes, Term] = {}
+#: How many of each are kept: the bytes come from outside.
 MAX_CACHED = 4096
 
 #: What Python calls an atom that has a value of its own there.
@@ -34,6 +35,22 @@ def atom(text: bytes, encoding: str, start: int, end: int) -> Term:
     if len(name) > MAX_ATOM:
         raise EtfError(f"an atom has more than {MAX_ATOM} characters", start)
     return _VALUES[name] if name in _VALUES else Atom(name)
+
+
+def utf8_atom(text: bytes, start: int, end: int) -> Term:
+    """As `atom`, for bytes that are not in `UTF8`: remembers the value there."""
+    value = atom(text, "utf-8", start, end)
+    if len(UTF8) < MAX_CACHED:
+        UTF8[text] = value
+    return value
+
+
+def latin1_atom(text: bytes, start: int, end: int) -> Term:
+    """As `atom`, for bytes that are not in `LATIN1`: remembers the value there."""
+    value = atom(text, "latin-1", start, end)
+    if len(LATIN1) < MAX_CACHED:
+        LATIN1[text] = value
+    return value
 
 
 def atom_at(buffer: bytes, position: int) -> tuple[Atom, int]:

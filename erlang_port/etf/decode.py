@@ -11,9 +11,8 @@ would cost a tenth of the time.
 import zlib
 from struct import Struct
 from struct import error as struct_error
-from typing import NoReturn
 
-from erlang_port.etf.atoms import CACHE, MAX_CACHED, atom
+from erlang_port.etf.atoms import LATIN1, UTF8, latin1_atom, utf8_atom
 from erlang_port.etf.decode_deep import read_deep
 from erlang_port.etf.errors import EtfError
 from erlang_port.etf.limits import DEFAULT, Limits
@@ -25,6 +24,8 @@ _i32 = Struct(">i").unpack_from
 
 #: Levels of nesting that are read by recursion.
 _SHALLOW = 32
+#: LOCAL_EXT: tag, a hash of four bytes, and one that holds at least a tag.
+_MIN_LOCAL = 6
 
 
 def decode(  # noqa: C901  # each way that a term can be wrong, seen once
@@ -42,7 +43,7 @@ def decode(  # noqa: C901  # each way that a term can be wrong, seen once
     Raises:
         EtfError: The bytes are not exactly one term, or the term is beyond the limits.
     """
-    buffer = data if type(data) is bytes else bytes(data)
+    buffer = data if type(data) is bytes else bytes(memoryview(data))
     size = len(buffer)
     max_size, _, max_depth, max_terms = limits
     if size > max_size:
@@ -53,42 +54,29 @@ def decode(  # noqa: C901  # each way that a term can be wrong, seen once
     if buffer[1] == 80:
         buffer, start = _inflate(buffer, limits), 0
         size = len(buffer)
-    elif buffer[1] == 121:
-        if size < 7:
+    if buffer[start : start + 1] == b"y":
+        if size - start < _MIN_LOCAL:
             raise EtfError("the term ends too early", size)
-        return LocalTerm(buffer[1:])
+        return LocalTerm(buffer[start:])
     try:
         # A term takes a byte at least: a short input cannot hold too many.
         if size <= max_terms and max_depth > _SHALLOW:
-            (value,), position = _elements(buffer, start, 1, _SHALLOW, limits)
+            try:
+                (value,), position = _elements(buffer, start, 1, _SHALLOW, limits)
+            except RecursionError:
+                # The caller's own stack leaves no room.
+                value, position = read_deep(buffer, start, limits)
         else:
             value, position = read_deep(buffer, start, limits)
     except (IndexError, struct_error):
         raise EtfError("the term ends too early", size) from None
     except MemoryError:
         raise EtfError("the term needs more memory than there is", start) from None
-    except RecursionError:
-        # The caller's own stack leaves no room.
-        return _decode_deep(buffer, start, limits)
-    if position != size:
-        _refuse_end(position, size)
+    if position < size:
+        raise EtfError("bytes follow the term", position)
+    if position > size:
+        raise EtfError("the term ends too early", size)
     return value
-
-
-def _decode_deep(buffer: bytes, start: int, limits: Limits) -> Term:
-    size = len(buffer)
-    try:
-        value, position = read_deep(buffer, start, limits)
-    except (IndexError, struct_error):
-        raise EtfError("the term ends too early", size) from None
-    if position != size:
-        _refuse_end(position, size)
-    return value
-
-
-def _refuse_end(position: int, size: int) -> NoReturn:
-    reason = "bytes follow the term" if position < size else "the term ends too early"
-    raise EtfError(reason, min(position, size))
 
 
 def _inflate(buffer: bytes, limits: Limits) -> bytes:
@@ -104,6 +92,8 @@ def _inflate(buffer: bytes, limits: Limits) -> bytes:
         inflated = stream.decompress(memoryview(buffer)[6:], size + 1)
     except zlib.error as error:
         raise EtfError(f"the compressed term is damaged: {error}", 6) from None
+    except MemoryError:
+        raise EtfError("the term needs more memory than there is", 6) from None
     if len(inflated) != size or not stream.eof:
         raise EtfError(f"the compressed term is not the {size} bytes that it says", 2)
     if stream.unused_data:
@@ -128,12 +118,9 @@ def _elements(  # noqa: C901  # one chain, ordered by frequency
             position = start + buffer[position + 1]
             text = buffer[start:position]
             try:
-                items.append(CACHE[text])
+                items.append(UTF8[text])
             except KeyError:
-                value = atom(text, "utf-8", start, position)
-                if len(CACHE) < MAX_CACHED:
-                    CACHE[text] = value
-                items.append(value)
+                items.append(utf8_atom(text, start, position))
         elif tag == 104 and levels:  # SMALL_TUPLE_EXT
             if buffer[position + 1] == 2 and buffer[position + 2] == 109:
                 # Attributes of XML are pairs of binaries: half of a stanza's tuples.
@@ -147,6 +134,14 @@ def _elements(  # noqa: C901  # one chain, ordered by frequency
                 buffer, position + 2, buffer[position + 1], levels - 1, limits
             )
             items.append(tuple(inner))
+        elif tag == 100:  # ATOM_EXT, up to OTP 25
+            start = position + 3
+            position = start + (buffer[position + 1] << 8 | buffer[position + 2])
+            text = buffer[start:position]
+            try:
+                items.append(LATIN1[text])
+            except KeyError:
+                items.append(latin1_atom(text, start, position))
         elif tag == 106:  # NIL_EXT
             items.append([])
             position += 1

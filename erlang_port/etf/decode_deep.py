@@ -9,7 +9,7 @@ from itertools import repeat
 from struct import Struct
 from typing import NoReturn
 
-from erlang_port.etf.atoms import CACHE, MAX_CACHED, atom, atom_at
+from erlang_port.etf.atoms import UTF8, atom_at, utf8_atom
 from erlang_port.etf.errors import EtfError
 from erlang_port.etf.limits import Limits
 from erlang_port.etf.mapping import build_map
@@ -49,7 +49,7 @@ def read_deep(  # noqa: C901  # one loop, for whatever nesting
         IndexError: The input ends too early; so does `struct.error`.
     """
     u32 = _u32
-    atoms = CACHE
+    atoms = UTF8
     size = len(buffer)
     max_depth = limits.max_depth - above
     max_terms = limits.max_terms
@@ -76,10 +76,7 @@ def read_deep(  # noqa: C901  # one loop, for whatever nesting
                 try:
                     items.append(atoms[text])
                 except KeyError:
-                    value = atom(text, "utf-8", start, position)
-                    if len(atoms) < MAX_CACHED:
-                        atoms[text] = value
-                    items.append(value)
+                    items.append(utf8_atom(text, start, position))
                 continue
             if tag == 104:  # SMALL_TUPLE_EXT
                 elements = buffer[position + 1]

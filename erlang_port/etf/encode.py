@@ -46,13 +46,16 @@ def encode(term: Term, *, limits: Limits = DEFAULT) -> bytes:
     parts = [b"\x83"]
     try:
         if limits.max_depth > _SHALLOW:
-            _write((term,), parts, _SHALLOW, limits)
+            try:
+                _write((term,), parts, _SHALLOW, limits)
+            except RecursionError:
+                # The caller's own stack leaves no room.
+                parts = [b"\x83"]
+                write_deep(term, parts, limits)
         else:
             write_deep(term, parts, limits)
     except RecursionError:
-        # The caller's own stack leaves no room.
-        parts = [b"\x83"]
-        write_deep(term, parts, limits)
+        raise
     except MemoryError:
         raise EtfError("the term needs more memory than there is", len(parts)) from None
     except (RuntimeError, UnicodeEncodeError) as error:

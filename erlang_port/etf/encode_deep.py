@@ -1,6 +1,6 @@
 """A term to bytes however deep it is nested: one loop with a stack of iterators."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from itertools import chain
 from struct import Struct
 from typing import NoReturn
@@ -32,6 +32,12 @@ SMALL_INTEGERS = [bytes((97, value)) for value in range(256)]
 #: The bytes of atoms written so far.
 ATOMS: dict[Atom, bytes] = {}
 
+#: Two keys of these types that a dict keeps apart are not written alike; nor are two of type str.
+_APART = {bytes, Atom, int, float}
+#: How deep a key may be nested to be compared with others. What is in a key of a key of a key is
+#: written again at each level: so that is at most as often.
+_COMPARED_DEPTH = 8
+
 _FALSE, _TRUE, _UNDEFINED = b"w\x05false", b"w\x04true", b"w\tundefined"
 
 
@@ -50,7 +56,7 @@ def too_many(parts: list[bytes], limits: Limits) -> NoReturn:
 
 
 def write_deep(  # noqa: C901  # one loop, for whatever nesting
-    term: Term, parts: list[bytes], limits: Limits, above: int = 0
+    term: Term, parts: list[bytes], limits: Limits, above: int = 0, *, compare: bool = True
 ) -> None:
     """Append a term's bytes.
 
@@ -59,6 +65,7 @@ def write_deep(  # noqa: C901  # one loop, for whatever nesting
         parts: Where to; a term takes one part or two, which bounds how many terms there can be.
         limits: What the whole term may cost.
         above: How many containers the term lies in.
+        compare: Whether to look for keys of a map that are written alike.
 
     Raises:
         EtfError: A value that Erlang has no term for, or the term is beyond the limits.
@@ -109,7 +116,8 @@ def write_deep(  # noqa: C901  # one loop, for whatever nesting
             elif kind is dict:
                 size = 2 * len(value)
                 add(_u32(116, len(value)))
-                refuse_twins(value, parts, limits)
+                if compare:
+                    refuse_twins(value, parts, limits)
                 inner = chain.from_iterable(value.items())
             elif kind is float:
                 if value - value != 0.0:
@@ -117,6 +125,8 @@ def write_deep(  # noqa: C901  # one loop, for whatever nesting
                 add(_f64(70, value))
                 continue
             else:
+                if compare and isinstance(value, Map):
+                    _refuse_twins(tuple(value), parts, limits)
                 size, rest = _other(value, parts)
                 if not size:
                     continue
@@ -160,7 +170,9 @@ def _integer(value: int, parts: list[bytes], limits: Limits) -> bytes:
     return head + magnitude.to_bytes(size, "little")
 
 
-def _other(value: Term, parts: list[bytes]) -> tuple[int, Iterable[Term]]:  # a case each
+def _other(  # noqa: C901  # a case each
+    value: Term, parts: list[bytes]
+) -> tuple[int, Iterable[Term]]:
     """Write a rarer value, or its head: then how many terms follow, and which."""
     add = parts.append
     if isinstance(value, Opaque):
@@ -169,6 +181,8 @@ def _other(value: Term, parts: list[bytes]) -> tuple[int, Iterable[Term]]:  # a 
         add(value.raw)
         return 0, ()
     if isinstance(value, ImproperList):
+        if not value.items:
+            raise EtfError("an ImproperList has an element before its tail", len(parts))
         add(_u32(108, len(value.items)))
         return len(value.items) + 1, chain(value.items, (value.tail,))
     if isinstance(value, Map):
@@ -209,12 +223,35 @@ _BASES: tuple[tuple[type, Callable[[Term], Term]], ...] = (
 
 def refuse_twins(value: dict[Term, Term], parts: list[bytes], limits: Limits) -> None:
     """Refuse keys that are two in Python and one in Erlang: "a" and b"a", None and "undefined"."""
-    if len(set(map(type, value))) < 2:
-        return
-    written = set()
-    for key in value:
-        own: list[bytes] = []
-        write_deep(key, own, limits)
-        written.add(b"".join(own))
-    if len(written) != len(value):
-        raise EtfError("two keys of a dict are one key in Erlang", len(parts))
+    kinds = set(map(type, value))
+    if not (kinds <= _APART or kinds == {str}):
+        _refuse_twins(value, parts, limits)
+
+
+def _refuse_twins(keys: Collection[Term], parts: list[bytes], limits: Limits) -> None:
+    if has_twins(keys, limits):
+        raise EtfError("two keys of a map are one key in Erlang", len(parts))
+
+
+def has_twins(keys: Collection[Term], limits: Limits) -> bool:
+    """Whether two of a map's keys are written alike, so that Erlang would find one key twice.
+
+    A key that is nested deeply is not compared.
+    """
+    if len(keys) < 2:
+        return False
+    limits = limits._replace(max_depth=min(limits.max_depth, _COMPARED_DEPTH))
+    written: set[bytes | int] = set()
+    terms = 0
+    for number, key in enumerate(keys):
+        parts: list[bytes] = []
+        try:
+            write_deep(key, parts, limits, compare=False)
+            written.add(b"".join(parts))
+        except EtfError:
+            # Too deep; what else is wrong is said when it is written.
+            written.add(number)
+        terms += len(parts)
+        if terms > 2 * limits.max_terms:
+            too_many(parts, limits)
+    return len(written) != len(keys)

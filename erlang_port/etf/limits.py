@@ -14,7 +14,8 @@ class Limits(NamedTuple):
     #: less than 100 deep.
     max_depth: int = 32_000
     #: Terms in all, each element of a list, tuple or map counted, and each character of a
-    #: STRING_EXT. Default 1,000,000: a million empty lists are 72 MB in Python.
+    #: STRING_EXT. Default 1,000,000: a million empty lists are 72 MB in Python. `encode` counts
+    #: what it writes instead, and may let up to twice as many pass.
     max_terms: int = 1_000_000
 
 

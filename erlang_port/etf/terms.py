@@ -5,6 +5,7 @@ can read, which are kept as the bytes they came as.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 #: What `decode` returns and `encode` takes. A union of all types would have to be narrowed at every
@@ -48,6 +49,7 @@ class ImproperList:
         return f"ImproperList({self.items!r}, {self.tail!r})"
 
 
+@dataclass(frozen=True, slots=True)
 class BitString:
     """A bitstring whose length is not a whole number of bytes.
 
@@ -56,28 +58,18 @@ class BitString:
         bits: How many bits of the last byte are in use, 1 to 7.
     """
 
-    __slots__ = ("bits", "data")
+    data: bytes
+    bits: int
 
-    def __init__(self, data: bytes, bits: int) -> None:
-        if not data or not 1 <= bits <= 7:
+    def __post_init__(self) -> None:
+        if not self.data or not 1 <= self.bits <= 7:
             raise ValueError("a BitString has at least one byte, of which 1 to 7 bits are in use")
-        last = data[-1] & (0xFF << (8 - bits) & 0xFF)
-        self.data = data[:-1] + bytes((last,))
-        self.bits = bits
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, BitString):
-            return NotImplemented
-        return self.bits == other.bits and self.data == other.data
-
-    def __hash__(self) -> int:
-        return hash((self.data, self.bits))
+        last = self.data[-1] & (0xFF << (8 - self.bits) & 0xFF)
+        if last != self.data[-1]:
+            object.__setattr__(self, "data", self.data[:-1] + bytes((last,)))
 
     def __len__(self) -> int:
         return len(self.data) * 8 - 8 + self.bits
-
-    def __repr__(self) -> str:
-        return f"BitString({self.data!r}, {self.bits})"
 
 
 class Map:
@@ -85,6 +77,9 @@ class Map:
 
     Its keys are equal in Python though not in Erlang (1, 1.0 and true; 0.0 and -0.0), or cannot be
     hashed (lists, maps), or are nested too deeply to be hashed safely.
+
+    Two are equal when they have the same keys as Erlang sees them (a key that is itself a map, with
+    its pairs in the same order) with values that Python finds equal.
 
     Attributes:
         pairs: The keys and values, in the order they came.
@@ -105,18 +100,22 @@ class Map:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Map):
             return NotImplemented
-        # 1 == 1.0 in Python, so keys are compared as Erlang writes them; order does not count.
+        mine, theirs = self._by_key(), other._by_key()
+        return mine.keys() == theirs.keys() and all(
+            value == theirs[key] for key, value in mine.items()
+        )
+
+    def _by_key(self) -> dict[bytes, Term]:
+        # 1 == 1.0 in Python: only what is written tells keys apart as Erlang does.
         from erlang_port.etf.encode import encode
 
-        def written(pairs: tuple[tuple[Term, Term], ...]) -> list[tuple[bytes, bytes]]:
-            return sorted((encode(key), encode(value)) for key, value in pairs)
-
-        return len(self.pairs) == len(other.pairs) and written(self.pairs) == written(other.pairs)
+        return {encode(key): value for key, value in self.pairs}
 
     def __repr__(self) -> str:
         return f"Map({self.pairs!r})"
 
 
+@dataclass(frozen=True, slots=True)
 class NativeRecord:
     """A native record of OTP 29 (tag 67), kept to be sent back.
 
@@ -128,37 +127,18 @@ class NativeRecord:
         values: The fields' values, as many.
     """
 
-    __slots__ = ("fields", "flags", "module", "name", "values")
+    flags: int
+    module: Atom
+    name: Atom
+    fields: tuple[Atom, ...]
+    values: tuple[Term, ...]
 
-    def __init__(
-        self,
-        flags: int,
-        module: Atom,
-        name: Atom,
-        fields: tuple[Atom, ...],
-        values: tuple[Term, ...],
-    ) -> None:
-        self.flags = flags
-        self.module = module
-        self.name = name
-        self.fields = fields
-        self.values = values
-
-    def _key(self) -> tuple[Term, ...]:
-        return (self.flags, self.module, self.name, self.fields, self.values)
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, NativeRecord):
-            return NotImplemented
-        return self._key() == other._key()
-
-    def __hash__(self) -> int:
-        return hash(self._key())
-
-    def __repr__(self) -> str:
-        return f"NativeRecord({self.module}:{self.name}, {self.fields!r}, {self.values!r})"
+    def __post_init__(self) -> None:
+        if not 0 <= self.flags <= 255 or len(self.fields) != len(self.values):
+            raise ValueError("a NativeRecord has a byte of flags, and a name for each value")
 
 
+@dataclass(frozen=True, slots=True)
 class Opaque:
     """A value that only its node can read: equal when its bytes are, sent back as it came.
 
@@ -166,21 +146,7 @@ class Opaque:
         raw: The value's bytes, its tag included.
     """
 
-    __slots__ = ("raw",)
-
-    def __init__(self, raw: bytes) -> None:
-        self.raw = raw
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Opaque):
-            return NotImplemented
-        return type(self) is type(other) and self.raw == other.raw
-
-    def __hash__(self) -> int:
-        return hash(self.raw)
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.raw!r})"
+    raw: bytes
 
 
 class Pid(Opaque):
@@ -216,7 +182,8 @@ class Export(Opaque):
 class LocalTerm(Opaque):
     """A term that `term_to_binary/2` wrote with the option `local` (tag 121).
 
-    It is a whole message: the format gives it no length, so it ends where the input does.
+    It is a whole message: the format gives it no length, so it ends where the input does. One that
+    came compressed is sent back as it was before that.
     """
 
     __slots__ = ()
