@@ -47,7 +47,7 @@ def encode(term: Term, *, limits: Limits = DEFAULT) -> bytes:
     try:
         if limits.max_depth > _SHALLOW:
             try:
-                _write((term,), parts, _SHALLOW, limits)
+                _write((term,), parts, _SHALLOW, 2 * limits.max_terms, limits)
             except RecursionError:
                 # The caller's own stack leaves no room.
                 parts = [b"\x83"]
@@ -80,7 +80,7 @@ def _join(parts: list[bytes], limits: Limits) -> bytes:
 
 
 def _write(  # noqa: C901  # one chain, ordered by frequency
-    values: Iterable[Term], parts: list[bytes], levels: int, limits: Limits
+    values: Iterable[Term], parts: list[bytes], levels: int, most: int, limits: Limits
 ) -> None:
     for value in values:
         kind = type(value)
@@ -92,17 +92,24 @@ def _write(  # noqa: C901  # one chain, ordered by frequency
             parts.append(ATOMS[value] if value in ATOMS else write_atom(value, parts))
         elif kind is tuple and levels:
             size = len(value)
-            if len(parts) + size > 2 * limits.max_terms:
+            if len(parts) + size > most:
                 too_many(parts, limits)
+            if size == 2:
+                first, second = value
+                plain = type(first) is bytes and type(second) is bytes
+                if plain and len(first) < 256 and len(second) < 256:
+                    # As in decode: an attribute of XML.
+                    parts += (b"h\x02", HEADS[len(first)], first, HEADS[len(second)], second)
+                    continue
             parts.append(TUPLES[size] if size < 256 else _u32(105, size))
-            _write(value, parts, levels - 1, limits)
+            _write(value, parts, levels - 1, most, limits)
         elif kind is list and levels:
             if value:
                 size = len(value)
-                if len(parts) + size > 2 * limits.max_terms:
+                if len(parts) + size > most:
                     too_many(parts, limits)
                 parts.append(_u32(108, size))
-                _write(value, parts, levels - 1, limits)
+                _write(value, parts, levels - 1, most, limits)
             parts.append(b"j")
         elif kind is int and -0x80000000 <= value <= 0x7FFFFFFF:
             parts.append(SMALL_INTEGERS[value] if 0 <= value < 256 else _i32(98, value))
@@ -112,11 +119,11 @@ def _write(  # noqa: C901  # one chain, ordered by frequency
             parts.append(text)
         elif kind is dict and levels:
             size = len(value)
-            if len(parts) + 2 * size > 2 * limits.max_terms:
+            if len(parts) + 2 * size > most:
                 too_many(parts, limits)
             parts.append(_u32(116, size))
             refuse_twins(value, parts, limits)
             for pair in value.items():
-                _write(pair, parts, levels - 1, limits)
+                _write(pair, parts, levels - 1, most, limits)
         else:
             write_deep(value, parts, limits, _SHALLOW - levels)
