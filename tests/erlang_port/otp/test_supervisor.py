@@ -4,6 +4,7 @@ import pytest
 
 from erlang_port.otp.supervisor import (
     BRUTAL_KILL,
+    ChildError,
     ChildSpec,
     IntensityExceeded,
     StartError,
@@ -118,9 +119,9 @@ async def test_restart_types(probe, restart, normal, crashed):
     other.crash("a")
     await other.until(*(["-a", "+a"] if crashed else ["-a"]))
     await turn()
-    info = {child.id: child for child in supervisor.which_children()}
-    assert info["a"].running is crashed
-    assert info["a"].restarts == (1 if crashed else 0)
+    info = {child.id: (child.running, child.restarts) for child in supervisor.which_children()}
+    # A temporary child is forgotten when it ends.
+    assert info.get("a") == {"permanent": (True, 1), "transient": (True, 1)}.get(restart)
     await stop(task)
 
 
@@ -197,3 +198,155 @@ async def test_a_child_that_does_not_stop_is_left_behind_after_its_time(probe):
 def test_ids_are_unique(probe):
     with pytest.raises(ValueError, match="one id"):
         Supervisor("s", [probe.child("a"), probe.child("a")])
+
+
+async def test_siblings_are_restarted_as_their_restart_types_say(probe):
+    # Supervisor(3): a temporary child is never restarted, even where a sibling's end is its own;
+    # a transient one that has ended is started again with its siblings.
+    supervisor = Supervisor(
+        "s",
+        [
+            probe.child("temporary", restart="temporary"),
+            probe.child("transient", restart="transient"),
+            probe.child("permanent"),
+        ],
+        strategy="one_for_all",
+    )
+    task = await start(supervisor)
+    probe.end("transient")
+    await probe.until("-transient")
+    probe.crash("permanent")
+    await probe.until("-permanent", "-temporary", "+transient", "+permanent")
+    assert [child.id for child in supervisor.which_children()] == ["transient", "permanent"]
+    await stop(task)
+
+
+async def test_a_restart_that_fails_goes_on_with_the_child_that_failed(probe):
+    attempts = []
+
+    async def second_time_lucky(started):
+        attempts.append(1)
+        if len(attempts) == 2:
+            raise OSError("not yet")
+        started()
+        probe.note("+c")
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            probe.note("-c")
+
+    children = [probe.child("a"), probe.child("b"), ChildSpec("c", second_time_lucky)]
+    supervisor = Supervisor("s", children, strategy="rest_for_one", intensity=2, period=60)
+    task = await start(supervisor)
+    probe.crash("b")
+    await probe.until("-b", "-c", "+b", "+c")
+    assert len(attempts) == 3
+    await stop(task)
+
+
+async def test_a_child_is_terminated_and_started_again(probe):
+    supervisor = Supervisor("s", [probe.child(name) for name in "ab"], intensity=0)
+    task = await start(supervisor)
+    await supervisor.terminate_child("a")
+    assert probe.events == ["+a", "+b", "-a"]
+    assert supervisor.count_children() == (2, 1)
+    await supervisor.terminate_child("a")
+    await supervisor.restart_child("a")
+    await probe.until("+a", "+b", "-a", "+a")
+    assert supervisor.count_children() == (2, 2)
+    # It was no restart: the intensity of 0 still holds.
+    assert supervisor.which_children()[0].restarts == 0
+    assert not task.done()
+    await stop(task)
+
+
+async def test_what_cannot_be_terminated_or_started_again(probe):
+    supervisor = Supervisor("s", [probe.child("a"), probe.child("t", restart="temporary")])
+    with pytest.raises(ChildError, match="noproc"):
+        await supervisor.terminate_child("a")
+    task = await start(supervisor)
+    with pytest.raises(ChildError, match="running: a"):
+        await supervisor.restart_child("a")
+    with pytest.raises(ChildError, match="not_found: x"):
+        await supervisor.terminate_child("x")
+    await supervisor.terminate_child("t")
+    with pytest.raises(ChildError, match="not_found: t"):
+        await supervisor.restart_child("t")
+    await stop(task)
+    with pytest.raises(ChildError, match="noproc"):
+        await supervisor.restart_child("a")
+
+
+async def test_a_child_that_cannot_be_started_again_is_its_callers_concern(probe):
+    works = True
+
+    async def run(started):
+        if not works:
+            raise OSError("gone")
+        started()
+        await asyncio.get_running_loop().create_future()
+
+    supervisor = Supervisor("s", [ChildSpec("a", run), probe.child("b")])
+    task = await start(supervisor)
+    await supervisor.terminate_child("a")
+    works = False
+    with pytest.raises(StartError, match="gone"):
+        await supervisor.restart_child("a")
+    assert not task.done()
+    await stop(task)
+
+
+async def test_the_only_child_may_be_terminated_and_the_supervisor_stays(probe):
+    supervisor = Supervisor("s", [probe.child("a")])
+    task = await start(supervisor)
+    await supervisor.terminate_child("a")
+    await turn()
+    assert not task.done()
+    await supervisor.restart_child("a")
+    await stop(task)
+    assert probe.events == ["+a", "-a", "+a", "-a"]
+
+
+async def test_who_waits_for_a_supervisor_that_ends_is_told(probe):
+    release = asyncio.Event()
+
+    async def slow(started):
+        started()
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            await release.wait()
+
+    supervisor = Supervisor("s", [ChildSpec("a", slow), probe.child("b")])
+    task = await start(supervisor)
+    first = asyncio.create_task(supervisor.terminate_child("a"))
+    await turn()
+    second = asyncio.create_task(supervisor.terminate_child("b"))
+    await turn()
+    task.cancel()
+    await turn()
+    release.set()
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    with pytest.raises(ChildError, match="noproc"):
+        await second
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_a_supervisor_cancelled_while_it_stops_cancels_who_is_left_at_once(probe):
+    async def slow(started):
+        started()
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            probe.note("-slow")
+            await asyncio.sleep(60)
+
+    task = await start(Supervisor("s", [probe.child("a"), ChildSpec("slow", slow, shutdown=60)]))
+    task.cancel()
+    await probe.until("+a", "-slow")
+    task.cancel()
+    await probe.until("+a", "-slow", "-a")
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(task, 5)
