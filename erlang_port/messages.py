@@ -225,18 +225,21 @@ def decode_message(payload: bytes, *, limits: Limits = _LIMITS) -> Message:
 
 
 def _from_term(term: Term, payload: bytes) -> Message:  # noqa: C901  # a case for each message
+    # `true` is an int to Python, and a list looks like a tuple to a pattern: the types are exact.
     if type(term) is not tuple:
         raise MessageError("a term that is no message")
     match term:
-        case ("batch", bytes(broadcast), int(n), bytes(body)) if n >= 0:
+        case ("batch", bytes(broadcast), int(n), bytes(body)) if _is_count(n):
             return Batch(broadcast, n, body, payload)
-        case ("batch_done", bytes(broadcast), int(n), bytes(body)) if n >= 0:
+        case ("batch_done", bytes(broadcast), int(n), bytes(body)) if _is_count(n):
             return BatchDone(broadcast, n, body, payload)
-        case ("credit", int(size)) if size > 0:
+        case ("credit", int(size)) if _is_count(size) and size:
             return Credit(size)
-        case ("heartbeat", int(seq), int(lag_ms)):
+        case ("heartbeat", int(seq), int(lag_ms)) if _is_count(seq) and _is_count(lag_ms):
             return Heartbeat(seq, lag_ms)
-        case ("call", int(call_id), bytes(name), request, int(timeout_ms)) if timeout_ms > 0:
+        case ("call", int(call_id), bytes(name), request, int(timeout_ms)) if (
+            type(call_id) is int and _is_count(timeout_ms) and timeout_ms
+        ):
             return Call(call_id, name, request, timeout_ms)
         case ("cast", bytes(name), content):
             return Cast(name, content)
@@ -248,7 +251,7 @@ def _from_term(term: Term, payload: bytes) -> Message:  # noqa: C901  # a case f
             int(n),
             ("timeout" | "memory" | "too_large" | "bad_batch" | "crash") as reason,
             bytes(text),
-        ) if n >= 0:
+        ) if _is_count(n):
             return BatchFailed(broadcast, n, reason, text)
         case ("batch_cancel", bytes(broadcast)):
             return BatchCancel(broadcast)
@@ -264,12 +267,17 @@ def _from_term(term: Term, payload: bytes) -> Message:  # noqa: C901  # a case f
     raise MessageError(_complaint(term))
 
 
+def _is_count(value: int) -> bool:
+    return type(value) is int and value >= 0
+
+
 def _reply(item: Term) -> Reply:
-    match item:
-        case (int(call_id), "ok", bytes(answer)):
-            return Reply(call_id, True, answer)
-        case (int(call_id), "error", bytes(answer)):
-            return Reply(call_id, False, answer)
+    if type(item) is tuple:
+        match item:
+            case (int(call_id), "ok", bytes(answer)) if type(call_id) is int:
+                return Reply(call_id, True, answer)
+            case (int(call_id), "error", bytes(answer)) if type(call_id) is int:
+                return Reply(call_id, False, answer)
     raise MessageError("an answer in a replies message is not {Id, ok | error, Binary}")
 
 

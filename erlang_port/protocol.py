@@ -6,7 +6,8 @@ out is taken from `data_to_send`. Between the two stand two accounts:
     outgoing credit   what the node still accepts: a frame that costs credit waits in a queue until
                       there is enough; the queue is bounded, beyond the bound is `Overload`
     incoming credit   what the node may still send: a node that sends more breaks the protocol;
-                      what was handed on is given back in steps of a quarter of the window
+                      what was handed on (`handed_on`) is given back in steps of a quarter of
+                      the window
 
     state      receives                         next state
     waiting    hello                            ready
@@ -53,6 +54,10 @@ MAX_QUEUE = 32 * 1024 * 1024
 MAX_LOG_QUEUE = 1024 * 1024
 #: What an answer takes in a frame beside its own bytes, at most.
 _REPLY_OVERHEAD = 32
+#: Credit is counted up to this many bytes; a node that gives more gives enough.
+_MAX_CREDIT = 1 << 40
+#: The longest heartbeat interval and timeout that make sense, milliseconds: an hour.
+_MAX_HEARTBEAT = 3_600_000
 
 
 class ProtocolError(Exception):
@@ -88,13 +93,20 @@ class Answered(NamedTuple):
     answer: bytes
 
 
+class Called(NamedTuple):
+    """A call from the node, and how many bytes its frame had."""
+
+    call: Call
+    size: int
+
+
 class Discarded(NamedTuple):
     """A payload that was no message; the connection goes on. `reason` holds nothing of it."""
 
     reason: str
 
 
-Event: TypeAlias = Greeted | Answered | Discarded | Call | Cast | Batch | BatchCancel
+Event: TypeAlias = Greeted | Answered | Discarded | Called | Cast | Batch | BatchCancel
 
 
 class Protocol:
@@ -125,7 +137,7 @@ class Protocol:
             }
         )
         self._window = WINDOW
-        self._handed_on = 0
+        self._received = 0
         self._queue: deque[bytes] = deque()
         self._outgoing: list[bytes] = []
         self._next_id = 0
@@ -163,11 +175,13 @@ class Protocol:
             self._account(payload)
         match message:
             case Credit(size):
-                self.credit += size
+                self.credit = min(self.credit + size, _MAX_CREDIT)
                 self._release()
             case Replies(replies):
                 events += [Answered(*reply) for reply in replies]
-            case Call() | Cast() | Batch() | BatchCancel():
+            case Call():
+                events.append(Called(message, len(payload) + HEADER))
+            case Cast() | Batch() | BatchCancel():
                 events.append(message)
             case Hello() | Log() | BatchDone() | BatchFailed():
                 events.append(Discarded("a message that a node does not send"))
@@ -185,25 +199,33 @@ class Protocol:
         self._window -= cost
         if self._window < 0:
             raise ProtocolError("the node sent more than its credit")
-        self._handed_on += cost
-        if self._handed_on >= WINDOW // 4:
-            self._window += self._handed_on
-            self._outgoing.append(frame(encode_message(Credit(self._handed_on))))
-            self._handed_on = 0
+        self._received += cost
+
+    def handed_on(self) -> None:
+        """Say that everything received so far was handed on: its credit may be given back.
+
+        To be called after the events of each `receive_data`.
+        """
+        if self._received >= WINDOW // 4:
+            self._window += self._received
+            self._outgoing.append(frame(encode_message(Credit(self._received))))
+            self._received = 0
 
     def _greet(self, values: dict[bytes, Term]) -> Peer:
         versions = values.get(b"protocol")
         if not isinstance(versions, list) or not set(VERSIONS) & {
             v for v in versions if type(v) is int
         }:
+            # With this end's hello the node can say in its own log why there is no connection.
+            self._outgoing.append(frame(encode_message(self._hello)))
             raise ProtocolError(
                 f"the node speaks protocol {versions!r:.60} and this program {list(VERSIONS)}:"
                 " upgrade the older of the two"
             )
 
-        def number(key: bytes, least: int) -> int:
+        def number(key: bytes, least: int, most: int) -> int:
             value = values.get(key)
-            if type(value) is not int or value < least:
+            if type(value) is not int or not least <= value <= most:
                 raise ProtocolError(f"the node's hello has no valid {key.decode()}")
             return value
 
@@ -216,15 +238,15 @@ class Protocol:
         capabilities = values.get(b"capabilities")
         if not isinstance(capabilities, list):
             raise ProtocolError("the node's hello has no valid capabilities")
-        max_frame = number(b"max_frame", 1024)
-        self.credit = number(b"credit", 2 * max_frame)
+        max_frame = number(b"max_frame", 1024, 0xFFFFFFFF)
+        self.credit = number(b"credit", 2 * max_frame, _MAX_CREDIT)
         return Peer(
             name=text(b"name"),
             version=text(b"version"),
             capabilities=frozenset(c for c in capabilities if c in CAPABILITIES),
             max_frame=max_frame,
-            heartbeat_interval=number(b"heartbeat_interval", 1) / 1000,
-            heartbeat_timeout=number(b"heartbeat_timeout", 1) / 1000,
+            heartbeat_interval=number(b"heartbeat_interval", 1, _MAX_HEARTBEAT) / 1000,
+            heartbeat_timeout=number(b"heartbeat_timeout", 1, _MAX_HEARTBEAT) / 1000,
         )
 
     def call(self, name: bytes, request: Term, timeout_ms: int) -> int:

@@ -1,30 +1,22 @@
 """The connection to a node over two file descriptors: the asyncio shell around `Protocol`."""
 
 import asyncio
+import contextlib
 import logging
 import os
 import select
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections import deque
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from erlang_port.etf import Atom, EtfError, Term, decode, encode
 from erlang_port.frames import frame
-from erlang_port.messages import (
-    ERROR_KINDS,
-    Batch,
-    BatchCancel,
-    Call,
-    Cast,
-    ErrorKind,
-    Level,
-    Log,
-    Reply,
-    error_answer,
-)
+from erlang_port.messages import ERROR_KINDS, Batch, BatchCancel, Cast, Level, Log, Reply
 from erlang_port.protocol import (
     Answered,
+    Called,
     Discarded,
     Event,
     Greeted,
@@ -33,7 +25,10 @@ from erlang_port.protocol import (
     Protocol,
     ProtocolError,
 )
+from erlang_port.transports.calls import CallError, Handler, IncomingCalls
 from erlang_port.transports.writer import FrameWriter
+
+__all__ = ["CallError", "Disconnected", "Handler", "PortConnection", "Statistics"]
 
 _log = logging.getLogger(__name__)
 
@@ -41,30 +36,12 @@ _log = logging.getLogger(__name__)
 _READ = 256 * 1024
 #: How often the loop is looked at for lag and the node for silence, seconds.
 _TICK = 0.25
-#: Calls from the node that are handled at once; beyond it a call is answered with overload.
-MAX_HANDLERS = 64
-
-Handler = Callable[[Term], Awaitable[Term]]
+#: Log lines that wait while the protocol is in use by somebody else.
+_MAX_LINES = 1024
 
 
 class Disconnected(ConnectionError):  # noqa: N818  # a state of the port, in the protocol's word
     """The connection to the node is over, or not there yet."""
-
-
-class CallError(Exception):
-    """A call was answered with an error.
-
-    A handler raises it to answer its caller so.
-
-    Attributes:
-        kind: overload, timeout, noproc, badarg, refused or crash.
-        text: What to say to a person.
-    """
-
-    def __init__(self, kind: ErrorKind, text: str) -> None:
-        super().__init__(f"{kind}: {text}")
-        self.kind = kind
-        self.text = text
 
 
 class Statistics(NamedTuple):
@@ -106,8 +83,8 @@ class PortConnection:
         self._protocol = Protocol(name=name, version=version, os_pid=os.getpid())
         # Log lines come from other threads: the protocol is touched under the lock only.
         self._lock = threading.Lock()
-        self._handlers: dict[bytes, Handler] = {}
-        self._running: set[asyncio.Task[None]] = set()
+        self._lines: deque[Log] = deque()
+        self._calls = IncomingCalls(self._queue_answer)
         self._waiting: dict[int, asyncio.Future[Answered]] = {}
         self._answers: list[Reply] = []
         self._discarded = 0
@@ -134,6 +111,8 @@ class PortConnection:
         self._writer = FrameWriter(self._write_fd, self._heartbeat, self._write_failed)
         self._writer.start()
         os.set_blocking(self._read_fd, False)
+        self._unread = select.poll()
+        self._unread.register(self._read_fd, select.POLLIN)
         self._ticked = self._heard = time.monotonic()
         self._open = True
         self._loop.add_reader(self._read_fd, self._readable)
@@ -162,8 +141,7 @@ class PortConnection:
 
     async def close(self, reason: str = "closed") -> None:
         """End the connection; what is queued goes out first, for a second at most."""
-        for task in self._running:
-            task.cancel()
+        self._calls.cancel()
         self._close(reason)
         await asyncio.to_thread(self._writer.close, 1.0)
 
@@ -171,10 +149,10 @@ class PortConnection:
         """Answer the node's calls to `name`.
 
         The handler takes the request and returns the answer; at the call's deadline it is
-        cancelled. To refuse, it raises `CallError`; any other exception is logged, and is a crash
-        to the caller.
+        cancelled, and not begun at all when that has passed. To refuse, it raises `CallError`; any
+        other exception is logged, and is a crash to the caller.
         """
-        self._handlers[name.encode()] = handler
+        self._calls.register(name.encode(), handler)
 
     async def call(self, name: str, request: Term, timeout: float) -> Term:  # noqa: ASYNC109  # it travels
         """Call a name at the node.
@@ -193,13 +171,13 @@ class PortConnection:
         if not self.connected:
             raise Disconnected("there is no connection to the node")
         try:
-            with self._lock:
-                call_id = self._protocol.call(name.encode(), request, int(timeout * 1000))
+            with self._exclusively() as protocol:
+                call_id = protocol.call(name.encode(), request, int(timeout * 1000))
         except Overload as error:
             raise CallError("overload", str(error)) from None
         future: asyncio.Future[Answered] = self._loop.create_future()
+        # Answers are read on this loop: none can have come yet.
         self._waiting[call_id] = future
-        self._flush()
         try:
             async with asyncio.timeout(timeout):
                 answered = await future
@@ -210,12 +188,8 @@ class PortConnection:
     def cast(self, name: str, message: Term) -> None:
         """Send a message to a name at the node; lost when there is no connection or no room."""
         if self.connected:
-            with self._lock:
-                try:
-                    self._protocol.send(Cast(name.encode(), message))
-                except Overload:
-                    return
-            self._flush()
+            with contextlib.suppress(Overload), self._exclusively() as protocol:
+                protocol.send(Cast(name.encode(), message))
 
     def send_batch_answer(self, payload: bytes) -> None:
         """Send a `batch_done` or `batch_failed` on; nothing when there is no connection.
@@ -224,24 +198,25 @@ class PortConnection:
             Overload: The message is longer than a frame.
         """
         if self.connected:
-            with self._lock:
-                self._protocol.send_batch_answer(payload)
-            self._flush()
+            with self._exclusively() as protocol:
+                protocol.send_batch_answer(payload)
 
     def log(self, level: Level, source: str, text: str) -> None:
-        """Send a line to the node's log; from any thread. Dropped and counted without room."""
+        """Send a line to the node's log. Dropped and counted without room.
+
+        It may be called in any thread and at any point, in a finaliser too, and never waits.
+        """
         if not self.connected or (peer := self._protocol.peer) is None:
             return
         if b"logs" not in peer.capabilities:
             return
-        message = Log(level, source.encode(errors="replace"), text.encode(errors="replace"))
-        with self._lock:
-            try:
-                self._protocol.send(message)
-            except Overload:
-                self._logs_dropped += 1
-                return
-        self._flush()
+        if len(self._lines) >= _MAX_LINES:
+            self._logs_dropped += 1
+            return
+        self._lines.append(
+            Log(level, source.encode(errors="replace"), text.encode(errors="replace"))
+        )
+        self._send_lines()
 
     def statistics(self) -> Statistics:
         """The figures so far."""
@@ -254,7 +229,7 @@ class PortConnection:
             credit=protocol.credit,
             queued=protocol.queued_bytes,
             calls_waiting=len(self._waiting),
-            calls_handled=len(self._running),
+            calls_handled=len(self._calls),
             discarded=self._discarded,
             logs_dropped=self._logs_dropped,
             heartbeat_age=time.monotonic() - self._heard,
@@ -276,14 +251,19 @@ class PortConnection:
             return
         self._heard = time.monotonic()
         try:
-            with self._lock:
-                events = self._protocol.receive_data(data)
+            with self._exclusively() as protocol:
+                events = protocol.receive_data(data)
+            for event in events:
+                self._handle(event)
         except ProtocolError as error:
             self._close(str(error))
             return
-        for event in events:
-            self._handle(event)
-        self._flush()
+        except Exception:
+            # What was read with it may be lost now. The node holds it, and asks a new program.
+            self._close("what the node sent could not be handed on")
+            raise
+        with self._exclusively() as protocol:
+            protocol.handed_on()
 
     def _handle(self, event: Event) -> None:
         match event:
@@ -293,8 +273,8 @@ class PortConnection:
                 waiting = self._waiting.get(call_id)
                 if waiting is not None and not waiting.done():
                     waiting.set_result(event)
-            case Call():
-                self._begin(event)
+            case Called(call, size):
+                self._calls.take(call, size)
             case BatchCancel(broadcast):
                 self.on_batch_cancel(broadcast)
             case Greeted(peer):
@@ -310,38 +290,6 @@ class PortConnection:
         self._discarded += 1
         _log.warning("a frame from the node was dropped: %s", reason)
 
-    # Calls from the node.
-
-    def _begin(self, call: Call) -> None:
-        handler = self._handlers.get(call.name)
-        if handler is None:
-            self._answer(call.id, "noproc", f"no {call.name.decode(errors='replace')} here")
-        elif len(self._running) >= MAX_HANDLERS:
-            self._answer(call.id, "overload", f"{MAX_HANDLERS} calls are being handled already")
-        else:
-            task = self._loop.create_task(self._run(call, handler))
-            self._running.add(task)
-            task.add_done_callback(self._running.discard)
-
-    async def _run(self, call: Call, handler: Handler) -> None:
-        try:
-            async with asyncio.timeout(call.timeout_ms / 1000):
-                answer = encode(await handler(call.request))
-        except CallError as error:
-            self._answer(call.id, error.kind, error.text)
-        except TimeoutError:
-            self._answer(call.id, "timeout", "no answer in time")
-        except EtfError as error:
-            self._answer(call.id, "crash", f"the answer is no term: {error.reason}")
-        except Exception as error:  # noqa: BLE001  # a handler's bug is its caller's, not the port's
-            _log.exception("a call to %s failed", call.name.decode(errors="replace"))
-            self._answer(call.id, "crash", type(error).__name__)
-        else:
-            self._queue_answer(Reply(call.id, True, answer))
-
-    def _answer(self, call_id: int, kind: ErrorKind, text: str) -> None:
-        self._queue_answer(Reply(call_id, False, error_answer(kind, text)))
-
     def _queue_answer(self, reply: Reply) -> None:
         # Answers of one turn of the loop go in one frame.
         if not self._answers:
@@ -353,20 +301,47 @@ class PortConnection:
         if not self.connected:
             return
         try:
-            with self._lock:
-                self._protocol.reply(answers)
+            with self._exclusively() as protocol:
+                protocol.reply(answers)
         except Overload as error:
             _log.warning("answers to the node were dropped: %s", error)
-        self._flush()
 
     # Writing, liveness, the end.
 
-    def _flush(self) -> None:
-        # Under the lock, so that two threads cannot hand on frames in the wrong order.
-        with self._lock:
-            frames = self._protocol.data_to_send()
-            if frames:
-                self._writer.write(frames)
+    @contextlib.contextmanager
+    def _exclusively(self) -> Iterator[Protocol]:
+        """The protocol, for one user; what it lets out goes to the writer before the next one."""
+        try:
+            with self._lock:
+                try:
+                    self._take_lines()
+                    yield self._protocol
+                finally:
+                    self._hand_over()
+        finally:
+            self._send_lines()
+
+    def _send_lines(self) -> None:
+        # A finaliser may log in the middle of anything, in a thread that has the lock. So this
+        # never waits for it: whoever has it comes here once he has let go.
+        while self._lines and self._lock.acquire(blocking=False):
+            try:
+                self._take_lines()
+                self._hand_over()
+            finally:
+                self._lock.release()
+
+    def _take_lines(self) -> None:
+        for _ in range(len(self._lines)):
+            try:
+                self._protocol.send(self._lines.popleft())
+            except Overload:
+                self._logs_dropped += 1
+
+    def _hand_over(self) -> None:
+        frames = self._protocol.data_to_send()
+        if frames:
+            self._writer.write(frames)
 
     def _heartbeat(self) -> bytes:
         self._sequence += 1
@@ -389,7 +364,7 @@ class PortConnection:
         self._ticked = now
         peer = self._greeted.result()
         # A loop that was blocked itself has not yet read what came meanwhile.
-        unread = bool(select.select([self._read_fd], [], [], 0)[0])
+        unread = bool(self._unread.poll(0))
         if not unread and now - self._heard > peer.heartbeat_timeout:
             self._close(f"the node was silent for {peer.heartbeat_timeout:g} s")
             return

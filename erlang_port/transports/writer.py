@@ -1,4 +1,4 @@
-"""The writing half of a connection: a thread that writes whole frames and, when idle, heartbeats.
+"""The writing half of a connection: a thread that writes whole frames, and heartbeats in time.
 
 A thread, since a pipe that is full blocks its writer, and so that a callback which is slow on the
 loop does not look to the node like a program that hangs.
@@ -30,6 +30,7 @@ class FrameWriter:
         self._heartbeat = heartbeat
         self._failed = failed
         self._interval: float | None = None
+        self._beat_due = 0.0
         self._frames: deque[bytes] = deque()
         self._wake = threading.Condition()
         self._closing = False
@@ -42,9 +43,10 @@ class FrameWriter:
         self._thread.start()
 
     def beat(self, interval: float) -> None:
-        """Send a heartbeat whenever nothing else was sent for `interval` seconds."""
+        """Send a heartbeat every `interval` seconds from now on, before what is queued."""
         with self._wake:
             self._interval = interval
+            self._beat_due = time.monotonic() + interval
             self._wake.notify()
 
     def write(self, frames: Iterable[bytes]) -> None:
@@ -69,17 +71,18 @@ class FrameWriter:
             self._failed(error)
 
     def _next(self) -> bytes | None:
-        deadline = time.monotonic()
         with self._wake:
-            while not self._frames:
+            while True:
+                now = time.monotonic()
+                if self._interval is not None and now >= self._beat_due:
+                    self._beat_due = now + self._interval
+                    self.frames_sent += 1
+                    return self._heartbeat()
+                if self._frames:
+                    break
                 if self._closing:
                     return None
-                left = (
-                    None if self._interval is None else deadline + self._interval - time.monotonic()
-                )
-                if left is not None and left <= 0:
-                    return self._heartbeat()
-                self._wake.wait(left)
+                self._wake.wait(None if self._interval is None else self._beat_due - now)
             # Small frames are joined, so that a thousand answers are not a thousand writes.
             data = self._frames.popleft()
             self.frames_sent += 1

@@ -23,6 +23,7 @@ from erlang_port.protocol import (
     MAX_QUEUE,
     WINDOW,
     Answered,
+    Called,
     Discarded,
     Greeted,
     Overload,
@@ -88,6 +89,9 @@ def test_the_hellos():
         ({"max_frame": 0}, "no valid max_frame"),
         ({"credit": 1024 * 1024}, "no valid credit"),
         ({"heartbeat_timeout": None}, "no valid heartbeat_timeout"),
+        # Neither is a time that a clock of this machine could wait for.
+        ({"heartbeat_timeout": 10**400}, "no valid heartbeat_timeout"),
+        ({"heartbeat_interval": 10**20}, "no valid heartbeat_interval"),
         ({"name": 5}, "no valid name"),
         ({"capabilities": b""}, "no valid capabilities"),
     ],
@@ -95,6 +99,14 @@ def test_the_hellos():
 def test_a_hello_that_this_end_cannot_talk_to(changes, complaint):
     with pytest.raises(ProtocolError, match=complaint):
         greeted(**changes)
+
+
+def test_a_node_of_another_protocol_learns_what_this_end_speaks():
+    protocol = Protocol(name="p", version="1", os_pid=1)
+    with pytest.raises(ProtocolError):
+        received(protocol, Hello({**GREETING, b"protocol": [2]}))
+    (hello,) = sent(protocol)
+    assert hello.values[b"protocol"] == [1]
 
 
 @pytest.mark.parametrize("first", [encode_message(Credit(5)), b"\x83garbage"])
@@ -126,7 +138,8 @@ def test_calls_casts_batches_and_answers_arrive_in_order():
     protocol = greeted()
     messages = [Call(1, b"n", 2, 3), Cast(b"n", 4), batch(b"b", 0, b"body")]
     events = received(protocol, *messages, Replies([Reply(5, True, b"x"), Reply(6, False, b"y")]))
-    assert events == [*messages, Answered(5, True, b"x"), Answered(6, False, b"y")]
+    called = Called(messages[0], len(frame(encode_message(messages[0]))))
+    assert events == [called, *messages[1:], Answered(5, True, b"x"), Answered(6, False, b"y")]
     assert isinstance(events[2], Batch)
 
 
@@ -165,12 +178,22 @@ def test_a_message_longer_than_the_nodes_frames_is_refused_and_nothing_is_sent()
     assert protocol.data_to_send() == []
 
 
-def test_a_node_that_sends_more_than_its_credit_ends_the_connection(monkeypatch):
+def test_a_node_that_sends_more_than_its_credit_ends_the_connection():
     protocol = greeted()
-    # Nothing is given back while the window is not used by a quarter; so take it all at once.
-    monkeypatch.setattr("erlang_port.protocol.WINDOW", 4 * WINDOW)
+    cast = Cast(b"n", b"x" * 1024 * 1024)
+    for _ in range(7):
+        received(protocol, cast)
+    # Nothing was handed on, so nothing is given back.
+    assert sent(protocol) == []
     with pytest.raises(ProtocolError, match="more than its credit"):
-        flood(lambda: received(protocol, Cast(b"n", b"x" * 1024 * 1024)), 9)
+        received(protocol, cast)
+
+
+def test_what_the_node_gives_is_counted_up_to_a_bound():
+    protocol = greeted()
+    received(protocol, Credit(10**400))
+    # A gauge can show it.
+    assert float(protocol.credit) >= WINDOW
 
 
 def test_what_was_handed_on_is_given_back_in_quarters_of_the_window():
@@ -180,6 +203,7 @@ def test_what_was_handed_on_is_given_back_in_quarters_of_the_window():
     given = 0
     for _ in range(64):
         received(protocol, cast)
+        protocol.handed_on()
         given += sum(m.size for m in sent(protocol))
     assert 0 <= 64 * cost - given < WINDOW // 4 + cost
 

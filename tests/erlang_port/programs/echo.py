@@ -1,4 +1,7 @@
-"""Echoes the node's calls, and calls the node: the port's two directions under load."""
+"""Echoes the node's calls, and calls the node: the port's two directions under load.
+
+Exit status 3 when the connection is over.
+"""
 
 import asyncio
 import sys
@@ -31,14 +34,32 @@ async def main() -> None:
     async def ask(n):
         assert await connection.call("echo", (n, payload), 15) == (n, payload)
 
+    queued = 0
     for start in range(0, CALLS, 1000):
-        await asyncio.gather(*(ask(n) for n in range(start, min(start + 1000, CALLS))))
+        asking = [asyncio.ensure_future(ask(n)) for n in range(start, min(start + 1000, CALLS))]
+        # One turn of the loop: all of them are asked now.
+        await asyncio.sleep(0)
+        queued = max(queued, connection.statistics().queued)
+        await asyncio.gather(*asking)
     connection.cast("ask", (ASKED, SIZE))
-    await enough.wait()
+    over = asyncio.ensure_future(connection.closed())
+    waiting = asyncio.ensure_future(enough.wait())
+    await asyncio.wait({over, waiting}, return_when=asyncio.FIRST_COMPLETED)
+    if over.done():
+        sys.exit(3)
     # One turn more of the loop sends the answers.
     await asyncio.sleep(0)
-    connection.cast("done", (connection.statistics().calls_waiting, len(seen)))
-    await connection.closed()
+    figures = connection.statistics()
+    connection.cast(
+        "done",
+        {
+            b"waiting": figures.calls_waiting,
+            b"discarded": figures.discarded,
+            b"queued": queued,
+            b"seen": len(seen),
+        },
+    )
+    await over
 
 
 asyncio.run(main())

@@ -41,7 +41,8 @@ async def main() -> None:
     sys.stderr.write("last words without a newline")
     await asyncio.to_thread(capture.stop, 2)
     connection.cast("done", None)
-    await connection.close()
+    # Not before the VM has read it all.
+    await connection.closed()
 
 
 asyncio.run(main())

@@ -21,10 +21,11 @@ from erlang_port.messages import (
     decode_message,
     encode_message,
 )
+from erlang_port.transports.calls import MAX_HANDLERS, MAX_WAITING
 from erlang_port.transports.fds import CallError, Disconnected, PortConnection
 from tests.erlang_port import live
 from tests.erlang_port.test_protocol import GREETING
-from tests.support.processes import children, wait_gone, wait_until
+from tests.support.processes import descendants, wait_gone, wait_until
 
 
 class Node:
@@ -170,7 +171,7 @@ async def test_calls_of_the_node_are_answered_by_name(node, connect):
     assert answers[6][0] == "crash"
 
 
-async def test_more_calls_than_are_handled_at_once_are_refused(node, connect):
+async def test_more_calls_than_may_wait_are_refused(node, connect):
     connection = await connect()
     go = asyncio.Event()
 
@@ -179,11 +180,51 @@ async def test_more_calls_than_are_handled_at_once_are_refused(node, connect):
         return 1
 
     connection.register("wait", wait)
-    node.send(*(Call(n, b"wait", 0, 5000) for n in range(70)))
+    most = MAX_HANDLERS + MAX_WAITING
+    for n in range(most):
+        node.send(Call(n, b"wait", 0, 5000))
+        # The pipe holds a part of them only.
+        await asyncio.sleep(0)
+    await wait_for(lambda: connection.statistics().calls_handled == most)
+    node.send(*(Call(most + n, b"wait", 0, 5000) for n in range(6)))
     refused = (await node.receive(Replies)).replies
     assert [decode(reply.answer)[0] for reply in refused] == ["overload"] * 6
     go.set()
-    assert len((await node.receive(Replies)).replies) == 64
+    answered = 0
+    while answered < most:
+        answered += len((await node.receive(Replies)).replies)
+    assert connection.statistics().calls_handled == 0
+
+
+async def test_what_cannot_be_handed_on_ends_the_connection(node, connect):
+    # The node has everything that was read with it, and asks the next program.
+    connection = await connect()
+    failures = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, what: failures.append(what))
+
+    def fail(_):
+        raise ZeroDivisionError
+
+    connection.on_batch = fail
+    node.send(batch(b"b", 0, b""), Call(1, b"n", 0, 5000))
+    reason = await asyncio.wait_for(connection.closed(), 5)
+    assert reason == "what the node sent could not be handed on"
+    assert isinstance(failures[0]["exception"], ZeroDivisionError)
+
+
+async def test_a_node_of_another_protocol_gets_a_hello_to_log(node):
+    connection = PortConnection(node.program_reads, node.program_writes, name="p", version="1")
+    node.send(Hello({**GREETING, b"protocol": [2]}))
+    with pytest.raises(Disconnected, match="upgrade the older"):
+        await connection.connect(5)
+    await connection.close()
+    assert (await node.receive(Hello)).values[b"protocol"] == [1]
+
+
+async def wait_for(condition, timeout=5):
+    async with asyncio.timeout(timeout):
+        while not condition():  # noqa: ASYNC110  # a figure tells nobody that it changes
+            await asyncio.sleep(0.005)
 
 
 async def test_batches_go_to_their_taker_and_answers_back_as_they_came(node, connect):
@@ -264,22 +305,58 @@ async def test_no_hello_is_an_error(node):
     await connection.close()
 
 
-# The VM asks within the credit of 8 MiB that the program gives at first.
+# A program that is slow to read would have to be asked within its credit of 8 MiB.
 @pytest.mark.parametrize(
-    ("calls", "size", "asked"), [(2000, 10, 60), (200, 100_000, 70), (6, 3_500_000, 2)]
+    ("node_is", "calls", "size", "asked"),
+    [
+        ("quick", 2000, 10, 1000),
+        ("quick", 200, 100_000, 70),
+        ("quick", 6, 3_500_000, 2),
+        ("slow", 200, 10_000, 1),
+    ],
 )
-def test_both_directions_under_load_with_a_live_vm(calls, size, asked):
-    result = live.run("echo.py", calls, size, asked)
+def test_both_directions_under_load_with_a_live_vm(node_is, calls, size, asked):
+    result = live.run("echo.py", calls, size, asked, node=node_is)
     assert result["end"] == "done"
-    answered = [
-        decode(answer)
-        for tag, *rest in result["messages"]
-        if tag == "replies"
-        for _, _, answer in rest[0]
-    ]
+    frames = [rest[0] for tag, *rest in result["messages"] if tag == "replies"]
+    answered = [decode(answer) for replies in frames for _, _, answer in replies]
     assert sorted(n for n, _ in answered) == list(range(1, asked + 1))
     assert all(payload == b"x" * size for _, payload in answered)
-    assert result["messages"][-1] == ("cast", b"done", (0, asked))
+    done = result["messages"][-1]
+    assert done[:2] == ("cast", b"done")
+    assert done[2][b"waiting"] == 0
+    assert done[2][b"seen"] == asked
+    assert done[2][b"discarded"] == 0
+    if size == 10:
+        # Several answers are one frame.
+        assert len(frames) < asked // 2
+    if node_is == "slow":
+        # The credit was gone, and came again.
+        assert done[2][b"queued"] > 1_000_000
+
+
+def test_what_the_program_does_not_know_is_dropped_and_it_goes_on():
+    result = live.run("echo.py", 5, 10, 3, node="strange")
+    assert result["end"] == "done"
+    done = result["messages"][-1]
+    assert done[2][b"discarded"] == 4
+    assert done[2][b"seen"] == 3
+
+
+def test_a_finaliser_may_log_in_the_middle_of_anything():
+    result = live.run("talkative.py", 2000)
+    assert result["end"] == "done"
+    casts = [content for tag, *rest in result["messages"] if tag == "cast" for content in rest[1:]]
+    assert casts == [*range(2000), {b"dropped": 0}]
+    assert sum(tag == "log" for tag, *_ in result["messages"]) == 2000
+
+
+def test_garbage_ends_the_program():
+    assert live.run("echo.py", 5, 10, 3, node="garbage")["end"] == ("exit_status", 3)
+
+
+def test_a_port_that_is_closed_ends_the_program():
+    assert live.run("echo.py", 5, 10, 3, node="closing")["end"] == "gone"
 
 
 @pytest.mark.parametrize("stop", [False, True])
@@ -289,18 +366,17 @@ def test_the_program_is_gone_when_its_vm_is_killed(stop):
         found = []
 
         def program():
-            todo = [vm.pid]
-            while todo:
-                pid = todo.pop()
-                below = children(pid)
-                todo += below
-                found[:] = [p for p in below if b"echo.py" in cmdline(p)] or found
+            # What the VM forks has the VM's own command line until it runs something else; the
+            # program's first acts are done once descriptor 3 was moved to 64.
+            found[:] = [
+                pid
+                for pid in descendants(vm.pid)
+                if b"echo.py" in cmdline(pid) and os.path.lexists(f"/proc/{pid}/fd/64")
+            ]
             return found
 
-        wait_until(program, 10)
+        wait_until(program, 20)
         (pid,) = found
-        # Its first acts are done: descriptor 3 was moved to 64.
-        wait_until(lambda: os.path.lexists(f"/proc/{pid}/fd/64"), 5)
         if stop:
             os.kill(pid, signal.SIGSTOP)
         vm.kill()

@@ -1,4 +1,5 @@
 import contextlib
+import fcntl
 import os
 import threading
 
@@ -11,8 +12,8 @@ from erlang_port.transports.writer import FrameWriter
 @pytest.fixture
 def pipe():
     reading, writing = os.pipe()
-    # The least that a pipe holds: every larger write is a partial one.
-    os.set_blocking(writing, False)
+    # A page, the least that a pipe holds.
+    fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)
     yield reading, writing
     for fd in (reading, writing):
         with contextlib.suppress(OSError):
@@ -41,6 +42,45 @@ def test_many_threads_write_whole_frames_through_a_small_pipe(pipe):
     by_thread = {t: [p for p in received if p[0] == t] for t in payloads}
     assert by_thread == payloads
     assert writer.frames_sent == 1000
+
+
+def test_what_a_write_leaves_is_written_next(pipe, monkeypatch):
+    reading, writing = pipe
+    write = os.write
+    sizes = []
+
+    def partial(fd, data):
+        # What a signal does to a write that blocks.
+        sizes.append(write(fd, data[: 1 + len(sizes) % 700]))
+        return sizes[-1]
+
+    monkeypatch.setattr("erlang_port.transports.writer.os.write", partial)
+    writer = FrameWriter(writing, lambda: b"", lambda _: None)
+    writer.start()
+    payloads = [bytes([n]) * 1000 for n in range(1, 50)]
+    writer.write(map(frame, payloads))
+    reader, received = FrameReader(1000), []
+    while len(received) < len(payloads):
+        received += reader.feed(os.read(reading, 500))
+    writer.close(5)
+    assert received == payloads
+    assert len(sizes) > 100
+
+
+def test_a_writer_that_is_busy_beats_in_time(pipe):
+    reading, writing = pipe
+    beat, other = frame(b"beat"), frame(b"x" * 30_000)
+    writer = FrameWriter(writing, lambda: beat, lambda _: None)
+    writer.start()
+    writer.beat(0.01)
+    reader, received = FrameReader(30_000), []
+    while received.count(b"beat") < 4:
+        # More than is read: the queue is never empty.
+        writer.write([other, other])
+        received += reader.feed(os.read(reading, 4096))
+    assert received.count(b"beat") < len(received)
+    os.close(reading)
+    writer.close(5)
 
 
 def test_an_idle_writer_beats(pipe):
