@@ -40,7 +40,15 @@ class PortLogHandler(logging.Handler):
         """Send one record."""
         try:
             text = self.format(record)
-        except (TypeError, ValueError) as error:
-            # A record whose arguments do not fit its format.
-            text = f"a log record cannot be formatted: {type(error).__name__}: {record.msg!r}"
-        self._sink(level_name(record.levelno), record.name, text[:MAX_TEXT])
+        except Exception as error:  # noqa: BLE001  # arguments of any type: whoever logs never fails
+            where = f"{record.pathname}:{record.lineno}"
+            text = f"a log record of {where} cannot be formatted: {type(error).__name__}"
+        self._sink(level_name(record.levelno), record.name, _cut(text))
+
+
+def _cut(text: str) -> str:
+    # In the middle: a traceback begins with the message and ends with the exception.
+    if len(text) <= MAX_TEXT:
+        return text
+    head, tail = MAX_TEXT // 4, MAX_TEXT // 2
+    return f"{text[:head]}\n[{len(text) - head - tail} characters]\n{text[-tail:]}"

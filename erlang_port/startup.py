@@ -95,6 +95,17 @@ def _exit_now() -> NoReturn:
     raise AssertionError("killed")
 
 
+def _open_if_closed(fd: int) -> None:
+    # Else the pipe itself could become that descriptor.
+    try:
+        os.fstat(fd)
+    except OSError:
+        null = os.open(os.devnull, os.O_RDWR)
+        if null != fd:
+            os.dup2(null, fd)
+            os.close(null)
+
+
 class OutputCapture:
     """Everything that is written to descriptors 1 and 2, as lines for the node's log.
 
@@ -108,7 +119,7 @@ class OutputCapture:
         self._kept_bytes = 0
         self._sink: Sink | None = None
         self._stopping = threading.Event()
-        self._streams: list[_Stream] = []
+        self._originals: dict[int, int] = {}
         self._threads: list[threading.Thread] = []
 
     def start(self) -> None:
@@ -119,6 +130,8 @@ class OutputCapture:
             if reconfigure is not None:
                 reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)
         for fd, level, source in ((1, "info", "stdout"), (2, "warning", "stderr")):
+            _open_if_closed(fd)
+            self._originals[fd] = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _FIRST_FREE)
             read_fd, write_fd = os.pipe()
             os.dup2(write_fd, fd)
             os.close(write_fd)
@@ -138,9 +151,17 @@ class OutputCapture:
                 sink(*line)
 
     def stop(self, timeout: float = 0.5) -> None:
-        """Pass on what was written so far, waiting `timeout` seconds at most for each stream."""
+        """Pass on what was written so far, waiting `timeout` seconds at most for each stream.
+
+        Descriptors 1 and 2 are then what they were before `start`: nobody drains pipes any more.
+        """
         for text in (sys.stdout, sys.stderr):
-            text.flush()
+            if text is not None:
+                text.flush()
+        while self._originals:
+            fd, original = self._originals.popitem()
+            os.dup2(original, fd)
+            os.close(original)
         self._stopping.set()
         for thread in self._threads:
             thread.join(timeout)
@@ -168,6 +189,7 @@ class _Stream:
         self._overlong = False
         self._allowance = float(BURST)
         self._refilled = time.monotonic()
+        self._reported = self._refilled
         self._dropped_lines = 0
         self._dropped_bytes = 0
 
@@ -184,7 +206,9 @@ class _Stream:
             if not data:
                 break
             self._feed(data)
-        if self._partial:
+            if time.monotonic() - self._reported >= 1.0:
+                self._report()
+        if self._partial and not self._overlong:
             self._line(self._partial)
         self._report()
 
@@ -218,6 +242,7 @@ class _Stream:
             self._take(self._level, self._source, text)
 
     def _report(self) -> None:
+        self._reported = time.monotonic()
         if self._dropped_lines:
             lines, size = self._dropped_lines, self._dropped_bytes
             self._dropped_lines = self._dropped_bytes = 0

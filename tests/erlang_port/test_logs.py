@@ -38,14 +38,45 @@ def test_an_exception_brings_its_traceback(log):
 def test_a_long_record_is_cut(log):
     logger, lines = log
     logger.warning("x" * 100_000)
-    assert len(lines[0][2]) == MAX_TEXT
+    assert MAX_TEXT // 2 < len(lines[0][2]) <= MAX_TEXT
 
 
-def test_a_record_that_cannot_be_formatted_is_said_to_be_so():
-    lines = []
-    record = logging.LogRecord("a", logging.INFO, "f", 1, "%d users", ("many",), None)
-    PortLogHandler(lambda *line: lines.append(line)).handle(record)
-    assert "cannot be formatted" in lines[0][2]
+def test_a_long_traceback_keeps_its_message_and_its_exception(log):
+    logger, lines = log
+
+    try:
+        raise ValueError("x" * 20_000 + "the end")
+    except ValueError:
+        logger.exception("the beginning")
+    text = lines[0][2]
+    assert len(text) <= MAX_TEXT
+    assert text.startswith("the beginning\nTraceback")
+    assert text.endswith("the end")
+
+
+class Unshowable:
+    def __str__(self):
+        raise OSError("gone")
+
+
+@pytest.mark.parametrize(
+    ("text", "arguments", "error"),
+    [
+        ("%d users", ("many",), "TypeError"),
+        ("%(users)s", ({"rooms": 1},), "KeyError"),
+        ("%s", (Unshowable(),), "OSError"),
+    ],
+)
+def test_a_record_that_cannot_be_formatted_is_said_to_be_so(
+    log, monkeypatch, text, arguments, error
+):
+    logger, lines = log
+    # pytest's own handler would raise.
+    monkeypatch.setattr(logger, "propagate", False)
+    logger.info(text, *arguments)
+    ((_, _, line),) = lines
+    assert "cannot be formatted" in line
+    assert line.endswith(error)
 
 
 @pytest.mark.parametrize(

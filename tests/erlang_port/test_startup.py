@@ -43,10 +43,19 @@ def test_the_service_managers_variables_are_the_nodes():
     code = (
         "import os, signal; from erlang_port import startup; startup.claim_environment();"
         "print(sorted(k for k in os.environ if 'NOTIFY' in k or 'WATCHDOG' in k),"
-        " signal.getsignal(signal.SIGFPE) is signal.SIG_DFL)"
+        " signal.getsignal(signal.SIGFPE) is signal.SIG_DFL,"
+        " signal.getsignal(signal.SIGPIPE) is signal.SIG_IGN)"
     )
     env = {**os.environ, "NOTIFY_SOCKET": "x", "WATCHDOG_USEC": "1", "WATCHDOG_PID": "1"}
-    assert python(code, env=env).stdout == "[] True\n"
+    # As Erlang starts it: both ignored.
+    ignored = {signal.SIGFPE, signal.SIGPIPE}
+
+    def ignore():
+        for number in ignored:
+            signal.signal(number, signal.SIG_IGN)
+
+    done = python(code, env=env, preexec_fn=ignore, restore_signals=False)
+    assert done.stdout == "[] True True\n"
 
 
 def test_a_flood_of_output_is_cut_and_counted_and_holds_nobody_up():
@@ -69,6 +78,60 @@ os.write(real, f"{size} {lost}".encode())
     assert int(size) < 1024 * 1024
     assert "lines" in lost
     assert "bytes) of stdout were dropped" in lost
+
+
+def test_a_flood_that_does_not_end_is_reported_while_it_lasts():
+    code = """
+import os, time
+from erlang_port.startup import OutputCapture
+real = os.dup(1)
+capture = OutputCapture()
+capture.start()
+reports = []
+capture.attach(lambda level, source, text: "were dropped" in text and reports.append(text))
+deadline = time.monotonic() + 20
+while not reports and time.monotonic() < deadline:
+    os.write(1, b"x" * 4000 + b"\\n")
+os.write(real, f"{len(reports)}".encode())
+"""
+    assert int(python(code).stdout) >= 1
+
+
+def test_after_the_end_of_the_capture_output_goes_where_it_went_before():
+    code = """
+import os, sys
+from erlang_port.startup import OutputCapture
+capture = OutputCapture()
+capture.start()
+lines = []
+capture.attach(lambda level, source, text: lines.append(text))
+print("captured")
+capture.stop(10)
+print(lines)
+sys.stdout.flush()
+os.write(2, b"y" * 1_000_000)
+"""
+    done = python(code)
+    assert done.stdout == "['captured']\n"
+    assert len(done.stderr) == 1_000_000
+
+
+def test_closed_streams_are_captured_too():
+    code = """
+import os
+os.close(1)
+os.close(2)
+from erlang_port.startup import OutputCapture
+capture = OutputCapture()
+capture.start()
+lines = []
+capture.attach(lambda level, source, text: lines.append((source, text)))
+os.write(1, b"one\\n")
+os.write(2, b"two\\n")
+capture.stop(10)
+assert sorted(lines) == [("stderr", "two"), ("stdout", "one")], lines
+"""
+    assert python(code).returncode == 0
 
 
 def test_output_before_a_sink_is_kept_within_bounds():
