@@ -164,7 +164,7 @@ def _seconds(job: Callable[[], object], repeats: int) -> float:
 def report(results: dict[str, Any], console: Console) -> None:
     """Prints the table: microseconds, and how many times as long erlang_py takes."""
     table = Table(title="processor microseconds a term (median)")
-    table.add_column("term")
+    table.add_column("term", no_wrap=True)
     table.add_column("way")
     names = [name for name in results["codecs"] if name not in results["missing"]]
     for name in names:

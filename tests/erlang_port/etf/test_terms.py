@@ -1,6 +1,9 @@
+import copy
+import pickle
+
 import pytest
 
-from erlang_port.etf import Atom, BitString, EtfError, ImproperList, Map, Pid, Port
+from erlang_port.etf import Atom, BitString, ImproperList, Map, NativeRecord, Pid, Port
 
 
 def test_an_atom_is_a_str():
@@ -41,6 +44,17 @@ def test_identifiers_are_equal_by_kind_and_bytes():
     assert len({Pid(b"x"), Pid(b"x"), Pid(b"y")}) == 2
 
 
-def test_the_error_says_where():
-    error = EtfError("no term", 7)
-    assert (error.reason, error.offset, str(error)) == ("no term", 7, "no term (at offset 7)")
+def test_values_that_are_echoed_are_frozen():
+    record = NativeRecord(0, Atom("m"), Atom("r"), (Atom("x"),), (1,))
+    for value in (Pid(b"x"), BitString(b"\xe0", 3), record):
+        with pytest.raises(AttributeError):
+            value.__setattr__(next(iter(type(value).__match_args__)), b"y")
+        assert copy.deepcopy(value) == value
+        assert pickle.loads(pickle.dumps(value)) == value
+        assert type(value).__name__ in repr(value)
+
+
+def test_a_native_record_has_a_name_for_each_value():
+    for flags, fields in ((0, ()), (256, (Atom("x"),)), (-1, (Atom("x"),))):
+        with pytest.raises(ValueError, match="a name for each value"):
+            NativeRecord(flags, Atom("m"), Atom("r"), fields, (1,))
