@@ -8,7 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from erlang_port.etf import Atom, BitString, ImproperList, Map, decode, encode
+from erlang_port.etf import (
+    Atom,
+    BitString,
+    ImproperList,
+    LocalTerm,
+    Map,
+    NativeRecord,
+    decode,
+    encode,
+)
 from erlang_port.frames import FrameReader, frame
 from tests.support.tools import require_tool
 
@@ -41,7 +50,14 @@ VALUES = {
     "odd_map": Map(((1, Atom("a")), (1.0, Atom("b")), (True, Atom("c")))),
     "list_keys": Map((([1], Atom("a")), ({}, Atom("b")))),
     "compressed": [b"again"] * 1000,
+    "native_record": (
+        NativeRecord(0, Atom("a_module"), Atom("a_record"), (Atom("x"), Atom("y")), (7, [2])),
+        Atom("b"),
+    ),
 }
+ECHOED = {"pid", "port", "reference", "export", "fun"}
+#: What a VM from this release on writes.
+SINCE = {"local": 26, "local_compressed": 26, "native_record": 29}
 
 
 def script(*arguments, **options):
@@ -53,23 +69,39 @@ def script(*arguments, **options):
 @pytest.fixture(scope="module")
 def vectors():
     with script("golden") as process:
-        lines = process.stdout.read().decode().splitlines()
-    return {name: base64.b64decode(text) for name, text in map(str.split, lines)}
+        return parsed(process.stdout.read().decode())
 
 
-@pytest.mark.parametrize("name", VALUES)
-def test_golden_vectors(vectors, name):
-    value = decode(vectors[name])
-    assert value == VALUES[name]
-    assert type(value) is type(VALUES[name])
-    if type(value) is not Map:
-        # 1 and 1.0 are equal and are not the same.
-        assert str(value) == str(VALUES[name])
-    again = decode(encode(value))
-    assert again == value
+def parsed(text):
+    """Vectors by name, the number of the OTP release first."""
+    first, *lines = text.splitlines()
+    vectors = {name: base64.b64decode(text) for name, text in map(str.split, lines)}
+    absent = {name for name, since in SINCE.items() if int(first) < since}
+    assert set(vectors) == (set(VALUES) | ECHOED | set(SINCE)) - absent
+    return vectors
 
 
-@pytest.mark.parametrize("name", ["pid", "port", "reference", "export", "fun"])
+def check(vectors):
+    for name in VALUES.keys() & vectors.keys():
+        value = decode(vectors[name])
+        assert value == VALUES[name], name
+        assert type(value) is type(VALUES[name]), name
+        if type(value) is not Map:
+            # 1 and 1.0 are equal and are not the same.
+            assert str(value) == str(VALUES[name])
+        assert decode(encode(value)) == value
+
+
+def test_golden_vectors(vectors):
+    check(vectors)
+
+
+@pytest.mark.parametrize("file", ["golden.txt", "golden_27.txt", "golden_29.txt"])
+def test_committed_vectors(file):
+    check(parsed((SCRIPT.parent / file).read_text()))
+
+
+@pytest.mark.parametrize("name", ECHOED)
 def test_what_only_its_node_can_read_is_echoed_byte_for_byte(vectors, name):
     value = decode(vectors[name])
     assert type(value).__name__.lower() == name
@@ -78,14 +110,11 @@ def test_what_only_its_node_can_read_is_echoed_byte_for_byte(vectors, name):
     assert {value: 1}[decode(vectors[name])] == 1
 
 
-def test_the_committed_vectors_are_still_what_a_vm_writes(vectors):
-    committed = dict(
-        line.split() for line in (SCRIPT.parent / "golden.txt").read_text().splitlines()[1:]
-    )
-    # Identifiers are another's each time; a term's bytes may differ by release, its value not.
-    assert set(committed) == set(vectors)
-    for name in VALUES:
-        assert decode(base64.b64decode(committed[name])) == VALUES[name]
+def test_local_terms_are_echoed():
+    vectors = parsed((SCRIPT.parent / "golden_29.txt").read_text())
+    assert type(decode(vectors["local"])) is LocalTerm
+    assert encode(decode(vectors["local"])) == vectors["local"]
+    assert encode(decode(vectors["local_compressed"]))[:2] == b"\x83y"
 
 
 def test_random_terms_come_back_as_they_went():
