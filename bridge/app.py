@@ -49,7 +49,8 @@ class Megaphone:
     ) -> None:
         registry = new_registry()
         self._output = output
-        self._connected = asyncio.Event()
+        # Why the connection ended, when that was not this program's own doing.
+        self._over: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._level = configuration.log.level
         self._port = PortConnection(*descriptors, name="port_program", version=__version__)
         pool = WorkerPool(
@@ -87,15 +88,15 @@ class Megaphone:
         loop.add_signal_handler(signal.SIGTERM, stop.set)
         tree = asyncio.create_task(self._supervisor.run())
         stopping = asyncio.create_task(stop.wait())
-        over = asyncio.create_task(self._over())
         try:
-            ends: set[asyncio.Task[Any]] = {tree, stopping, over}
+            ends: set[asyncio.Future[Any]] = {tree, stopping, self._over}
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-            for end in (tree, over):
-                if end.done():
-                    await end
+            if tree.done():
+                await tree
+            if self._over.done():
+                raise Disconnected(self._over.result())
         finally:
-            for task in (stopping, over, tree):
+            for task in (stopping, tree):
                 task.cancel()
             # Workers and HTTP first, the port last: what is queued still goes out.
             await asyncio.wait({tree})
@@ -106,19 +107,11 @@ class Megaphone:
             self._pass_logs_on()
             _logger.info("megaphone %s is connected to %s", __version__, peer.name)
             started()
-            self._connected.set()
-            await self._port.closed()
+            self._over.set_result(await self._port.closed())
         finally:
+            # The last words go out first; what is said from here on, nobody takes any more.
+            await asyncio.to_thread(self._output.stop)
             await self._port.close("the program stops")
-
-    async def _over(self) -> None:
-        """Wait for the end of the connection.
-
-        Raises:
-            Disconnected: it is over.
-        """
-        await self._connected.wait()
-        raise Disconnected(await self._port.closed())
 
     def _pass_logs_on(self) -> None:
         self._output.attach(self._port.log)

@@ -48,7 +48,15 @@ def run() -> int:
     startup.die_with_parent()
     output = startup.OutputCapture()
     output.start()
+    try:
+        return serve(descriptors, output)
+    finally:
+        # Before the interpreter writes the traceback of what ends it.
+        output.stop()
 
+
+def serve(descriptors: tuple[int, int], output: startup.OutputCapture) -> int:
+    """Serve the node at the end of two descriptors; the exit status."""
     import asyncio
 
     from bridge import config

@@ -4,6 +4,7 @@ Standard library only, and imported before anything else, so that whatever a lat
 raises finds the port already out of its reach.
 """
 
+import contextlib
 import ctypes
 import fcntl
 import os
@@ -154,6 +155,7 @@ class OutputCapture:
         """Pass on what was written so far, waiting `timeout` seconds at most for each stream.
 
         Descriptors 1 and 2 are then what they were before `start`: nobody drains pipes any more.
+        What no sink has taken is written to descriptor 2: it may say why there never was one.
         """
         for text in (sys.stdout, sys.stderr):
             if text is not None:
@@ -165,6 +167,11 @@ class OutputCapture:
         self._stopping.set()
         for thread in self._threads:
             thread.join(timeout)
+        with self._lock:
+            kept, self._kept = self._kept, deque()
+        with contextlib.suppress(OSError), open(2, "wb", closefd=False) as stderr:
+            for _, _, text in kept:
+                stderr.write(text.encode("utf-8", "backslashreplace") + b"\n")
 
     def _take(self, level: Level, source: str, text: str) -> None:
         with self._lock:

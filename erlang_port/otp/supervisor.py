@@ -305,10 +305,13 @@ class Supervisor:
         while self._restarts[0] < now - self._period:
             self._restarts.popleft()
         if len(self._restarts) > self._intensity:
-            raise IntensityExceeded(
+            text = (
                 f"{self.name}: more than {self._intensity} restarts in {self._period:g} s,"
                 f" the last of {child.spec.id}"
-            ) from error
+            )
+            # Here, since whatever takes the log elsewhere may be one of the children.
+            _log.critical("%s", text)
+            raise IntensityExceeded(text) from error
 
     async def _stop(self, children: Sequence[_Child]) -> None:
         try:

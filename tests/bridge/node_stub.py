@@ -50,15 +50,22 @@ class NodeStub(asyncio.Protocol):
         self._reader = FrameReader(MAX_FRAME)
         self._next_id = 0
 
-    async def start(self, *arguments: str, **environment: str) -> None:
+    async def start(
+        self,
+        *,
+        program: tuple[str, ...] = ("-m", "bridge.port_program"),
+        stderr: int | None = None,
+        **environment: str,
+    ) -> None:
         loop = asyncio.get_running_loop()
         their_read, our_write = os.pipe()
         our_read, their_write = os.pipe()
         high = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 64) for fd in (their_read, their_write)]
         self.process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-I", "-c", _PLACE, *map(str, high)),
-            *("-I", "-u", "-m", "bridge.port_program", *arguments),
+            *("-I", "-u", *program),
             pass_fds=high,
+            stderr=stderr,
             env={**os.environ, "MEGAPHONE_HTTP__PORT": "0", **environment},
             process_group=0,
         )

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,6 +18,28 @@ from tests.bridge.node_stub import NodeStub
 from tests.bridge.waiting import until
 from tests.support.processes import alive, descendants, resident_bytes
 
+RUN = "from bridge import port_program; sys.exit(port_program.main([]))"
+BROKEN = f"""
+import sys
+from bridge.http.server import HttpServer
+async def run(self, started):
+    started()
+    raise ZeroDivisionError("a bug")
+HttpServer.run = run
+{RUN}
+"""
+
+NOT_IMPORTABLE = f"""
+import sys
+class Finder:
+    def find_spec(name, *rest):
+        if name == "aiohttp":
+            print("printed first")
+            raise ImportError
+sys.meta_path.insert(0, Finder)
+{RUN}
+"""
+
 StartNode = Callable[..., Awaitable[NodeStub]]
 
 
@@ -24,9 +47,9 @@ StartNode = Callable[..., Awaitable[NodeStub]]
 async def start_node() -> AsyncIterator[StartNode]:
     nodes: list[NodeStub] = []
 
-    async def start(*, greet: bool = True, **environment: str) -> NodeStub:
+    async def start(*, greet: bool = True, **options: Any) -> NodeStub:
         node = NodeStub()
-        await node.start(**{"MEGAPHONE_WORKERS__COUNT": "1"} | environment)
+        await node.start(**{"MEGAPHONE_WORKERS__COUNT": "1"} | options)
         nodes.append(node)
         if greet:
             await node.greet()
@@ -200,6 +223,52 @@ async def test_garbage_on_the_port_ends_it(start_node: StartNode) -> None:
 async def test_a_bad_configuration_ends_it(start_node: StartNode) -> None:
     node = await start_node(greet=False, MEGAPHONE_WORKERS__COUNT="none")
     assert await asyncio.wait_for(node.process.wait(), 15) == port_program.UNUSABLE
+
+
+async def test_the_last_words_reach_the_node(start_node: StartNode) -> None:
+    node = await start_node()
+    worker = await node.worker()
+    # Without a newline: whether it is a whole line is not known before the end.
+    for pid in (worker, node.process.pid):
+        Path(f"/proc/{pid}/fd/2").write_bytes(f"last words of {pid}, ".encode())
+    node.process.send_signal(signal.SIGTERM)
+    assert await asyncio.wait_for(node.process.wait(), 10) == port_program.STOPPED
+    await until(lambda: node.closed)
+    said = "".join(text for _, source, text in node.logs if source == "stderr")
+    assert f"last words of {worker}, last words of {node.process.pid}, " in said
+
+
+async def test_what_ends_the_program_reaches_the_node_before_the_port_is_closed(
+    start_node: StartNode,
+) -> None:
+    node = await start_node(program=("-c", BROKEN), stderr=subprocess.PIPE)
+    assert node.process.stderr is not None
+    told = await node.process.stderr.read()
+    assert await asyncio.wait_for(node.process.wait(), 10) == port_program.FAILED
+    await until(lambda: node.closed)
+    errors = [text for level, _, text in node.logs if level in ("error", "critical")]
+    assert any("Traceback" in text and "ZeroDivisionError: a bug" in text for text in errors)
+    assert "more than 3 restarts in 60 s" in errors[-1]
+    # Where nobody takes log lines any more.
+    assert b"more than 3 restarts in 60 s" in told
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"MEGAPHONE_WORKERS__COUNT": "none"}, b"MEGAPHONE_WORKERS__COUNT"),
+        ({"program": ("-c", NOT_IMPORTABLE)}, b"printed first\nTraceback"),
+    ],
+)
+async def test_what_ends_it_before_the_hello_is_told_where_it_was_started(
+    start_node: StartNode, options: dict[str, Any], said: bytes
+) -> None:
+    node = await start_node(greet=False, stderr=subprocess.PIPE, **options)
+    assert node.process.stderr is not None
+    async with asyncio.timeout(15):
+        told = await node.process.stderr.read()
+        assert await node.process.wait() == port_program.UNUSABLE
+    assert said in told
 
 
 async def test_memory_of_all_together_is_flat_over_ten_broadcasts(start_node: StartNode) -> None:

@@ -134,23 +134,38 @@ assert sorted(lines) == [("stderr", "two"), ("stdout", "one")], lines
     assert python(code).returncode == 0
 
 
-def test_output_before_a_sink_is_kept_within_bounds():
+def test_what_no_sink_took_is_kept_within_bounds_and_told_at_the_end():
     code = """
-import os
 from erlang_port.startup import OutputCapture
-real = os.dup(1)
 capture = OutputCapture()
 capture.start()
 for n in range(150):
-    print(n, "x" * 1000)
+    print(n, "é" * 500)
 capture.stop(10)
-lines = []
-capture.attach(lambda level, source, text: lines.append(text))
-os.write(real, f"{sum(map(len, lines))} {lines[-1].split()[0]}".encode())
 """
-    size, last = python(code).stdout.split()
-    assert 60_000 < int(size) <= 64 * 1024
-    assert last == "149"
+    done = python(code)
+    assert done.stdout == ""
+    lines = done.stderr.splitlines()
+    assert 30_000 < sum(map(len, lines)) <= 64 * 1024
+    assert lines[-1] == "149 " + "é" * 500
+
+
+def test_what_was_written_before_a_sink_comes_first():
+    code = """
+import os
+from erlang_port.startup import OutputCapture
+capture = OutputCapture()
+capture.start()
+lines = []
+os.write(1, b"before\\n")
+capture.attach(lambda level, source, text: lines.append(text))
+os.write(1, b"after\\n")
+capture.stop(10)
+print(lines)
+"""
+    done = python(code)
+    assert done.stdout == "['before', 'after']\n"
+    assert done.stderr == ""
 
 
 def test_a_program_dies_with_its_parent_even_when_it_is_stopped():

@@ -1,4 +1,5 @@
 import asyncio
+import logging
 
 import pytest
 
@@ -136,6 +137,24 @@ async def test_too_many_restarts_end_the_supervisor_and_all_children(probe):
         await asyncio.wait_for(task, 5)
     assert probe.events[-1] == "-a"
     assert supervisor.count_children().active == 0
+
+
+async def test_too_many_restarts_are_logged_while_all_children_still_run(probe):
+    class Handler(logging.Handler):
+        def emit(self, record):
+            if record.levelno == logging.CRITICAL:
+                probe.note(record.getMessage())
+
+    handler = Handler()
+    logging.getLogger("erlang_port.otp.supervisor").addHandler(handler)
+    try:
+        task = await start(Supervisor("s", [probe.child("a"), probe.child("b")], intensity=0))
+        probe.crash("b")
+        with pytest.raises(IntensityExceeded) as raised:
+            await asyncio.wait_for(task, 5)
+    finally:
+        logging.getLogger("erlang_port.otp.supervisor").removeHandler(handler)
+    assert probe.events[2:] == ["-b", str(raised.value), "-a"]
 
 
 async def test_a_child_that_cannot_start_stops_those_before_it(probe):
