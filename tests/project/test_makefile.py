@@ -22,7 +22,9 @@ def rules(root) -> dict[str, list[str]]:
 
 
 def test_help_is_the_default_and_names_every_target(root, rules):
-    shown = subprocess.run(["make"], cwd=root, check=True, capture_output=True, text=True).stdout
+    shown = subprocess.run(
+        ["make", "--no-print-directory"], cwd=root, check=True, capture_output=True, text=True
+    ).stdout
     assert {line.split()[1] for line in shown.splitlines()} == set(rules)
     assert set(rules) >= TARGETS
 
