@@ -176,4 +176,6 @@ def _with_tail(items: list[Term], tail: Term) -> Term:
     if type(tail) is list:
         items += tail
         return items
+    if type(tail) is ImproperList:
+        return ImproperList(items + tail.items, tail.tail)
     return ImproperList(items, tail) if items else tail

@@ -28,6 +28,18 @@ OLD_AND_NEW = {
     "LIST_EXT of a tail alone": (b"l\x00\x00\x00\x00a\x05", 5),
     "a tail that is a list": (b"l\x00\x00\x00\x01a\x01l\x00\x00\x00\x01a\x02j", [1, 2]),
     "a tail that is a string": (b"l\x00\x00\x00\x01a\x01k\x00\x02bc", [1, 98, 99]),
+    "a tail that is an improper list": (
+        b"l\x00\x00\x00\x01a\x01l\x00\x00\x00\x02a\x02a\x03a\x04",
+        ImproperList([1, 2, 3], 4),
+    ),
+    "an empty list with a tail that is an improper list": (
+        b"l\x00\x00\x00\x00l\x00\x00\x00\x01a\x02a\x04",
+        ImproperList([2], 4),
+    ),
+    "a tail that is an improper list": (
+        b"l\x00\x00\x00\x01a\x01l\x00\x00\x00\x01a\x02a\x03",
+        ImproperList([1, 2], 3),
+    ),
     "an improper list": (b"l\x00\x00\x00\x01a\x01a\x02", ImproperList([1], 2)),
     "LARGE_TUPLE_EXT": (b"i\x00\x00\x00\x01a\x01", (1,)),
     "LARGE_TUPLE_EXT empty": (b"i\x00\x00\x00\x00", ()),
@@ -45,6 +57,8 @@ def test_each_tag(name):
     data, value = OLD_AND_NEW[name]
     assert decode(V + data) == value
     assert type(decode(V + data)) is type(value)
+    # Read by the loop for what is nested deeply.
+    assert repr(decode(V + data, limits=Limits(max_depth=32))) == repr(value)
     assert decode(encode(value)) == value
 
 
