@@ -55,6 +55,7 @@ def encode(term: Term, *, limits: Limits = DEFAULT) -> bytes:
         else:
             write_deep(term, parts, limits)
     except RecursionError:
+        # No room for one more call: the caller's fault, whatever the term.
         raise
     except MemoryError:
         raise EtfError("the term needs more memory than there is", len(parts)) from None

@@ -36,10 +36,6 @@ OLD_AND_NEW = {
         b"l\x00\x00\x00\x00l\x00\x00\x00\x01a\x02a\x04",
         ImproperList([2], 4),
     ),
-    "a tail that is an improper list": (
-        b"l\x00\x00\x00\x01a\x01l\x00\x00\x00\x01a\x02a\x03",
-        ImproperList([1, 2], 3),
-    ),
     "an improper list": (b"l\x00\x00\x00\x01a\x01a\x02", ImproperList([1], 2)),
     "LARGE_TUPLE_EXT": (b"i\x00\x00\x00\x01a\x01", (1,)),
     "LARGE_TUPLE_EXT empty": (b"i\x00\x00\x00\x00", ()),
