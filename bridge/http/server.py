@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from erlang_port.otp.supervisor import Started
 
 #: Connections at a time; one more, and the oldest is closed: who holds them all keeps nobody out.
+#: Those that come in one turn of the loop, `BACKLOG` at most, count from the next one on.
 MAX_CONNECTIONS: Final = 64
+BACKLOG: Final = 64
 
 #: Seconds that a connection may be idle between two requests.
 KEEP_ALIVE: Final = 15.0
@@ -94,16 +96,18 @@ class HttpServer:
         wait = RETRY_FIRST
         while True:
             try:
-                server = await loop.create_server(connections.accept, host, port, backlog=64)
-            except OSError as error:
+                server = await loop.create_server(connections.accept, host, port, backlog=BACKLOG)
+            # ValueError: a host that can be no name (it cannot be encoded, or holds a NUL).
+            except (OSError, ValueError) as error:
+                reason = (isinstance(error, OSError) and error.strerror) or error
                 if self.error is None:
                     _logger.warning(
                         "cannot listen for HTTP on %s: %s; trying again, set http.host or "
                         "http.port to change it",
                         _authority(host, port),
-                        error.strerror or error,
+                        reason,
                     )
-                self.error = f"{_authority(host, port)}: {error.strerror or error}"
+                self.error = f"{_authority(host, port)}: {reason}"
                 await asyncio.sleep(wait)
                 wait = min(wait * 2, RETRY_LONGEST)
             else:
@@ -121,9 +125,13 @@ class _Connections:
 
     def accept(self) -> asyncio.Protocol:
         assert self._server is not None  # noqa: S101 - the runner is set up before it listens
-        open_ones = self._server.connections
-        if len(open_ones) >= MAX_CONNECTIONS:
-            open_ones[0].force_close()
+        open_ones = [one for one in self._server.connections if one.transport is not None]
+        for oldest in open_ones[: max(0, len(open_ones) - MAX_CONNECTIONS + 1)]:
+            transport = oldest.transport
+            oldest.force_close()
+            if transport is not None:
+                # Closing would wait for a peer that does not read.
+                transport.abort()
         return self._server()
 
 

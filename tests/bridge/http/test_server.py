@@ -1,9 +1,12 @@
 import asyncio
 import logging
+import os
 import socket
+from pathlib import Path
 
 import aiohttp
 import pytest
+from aiohttp import web
 
 from bridge.http import health, server
 from tests.bridge.http.conftest import Serve
@@ -104,6 +107,74 @@ async def test_who_holds_every_connection_keeps_nobody_out(
     for _, writer in held:
         writer.close()
     await asyncio.gather(*(writer.wait_closed() for _, writer in held), return_exceptions=True)
+
+
+async def test_connections_that_come_in_crowds_are_bounded_too(serve: Serve) -> None:
+    listening = await serve(*ROUTES)
+    assert listening.url is not None
+    held: list[socket.socket] = []
+    for _ in range(6):
+        for _ in range(60):
+            held.append(socket.socket())
+            held[-1].setblocking(False)
+            held[-1].connect_ex(_address(listening.url))
+        # The last of them is taken, and answered, before more come.
+        with socket.create_connection(_address(listening.url)) as last:
+            last.setblocking(False)
+            loop = asyncio.get_running_loop()
+            await loop.sock_sendall(last, b"GET /healthz HTTP/1.0\r\n\r\n")
+            assert (await loop.sock_recv(last, 4096)).split()[1] == b"200"
+    # Sooner than connections are closed for being idle.
+    await until(lambda: sum(map(_is_open, held)) <= 2 * server.MAX_CONNECTIONS, timeout=5)
+    for one in held:
+        one.close()
+
+
+async def test_who_does_not_read_is_closed_all_the_same(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "MAX_CONNECTIONS", 2)
+    body = b"x" * 16 * 1024 * 1024
+    asked = 0
+
+    async def large(_: web.Request) -> web.Response:
+        nonlocal asked
+        asked += 1
+        return web.Response(body=body)
+
+    listening = await serve(web.get("/large", large))
+    assert listening.url is not None
+    before = _sockets()
+    held = []
+    for n in range(8):
+        held.append(socket.create_connection(_address(listening.url)))
+        held[-1].sendall(b"GET /large HTTP/1.0\r\n\r\n")
+        await until(lambda n=n: asked == n + 1)
+    # Both ends are in this process.
+    await until(lambda: _sockets() - before <= len(held) + 3)
+    for one in held:
+        one.close()
+
+
+async def test_a_host_that_cannot_be_a_name_is_told_and_ends_nothing(serve: Serve) -> None:
+    for host in ("a..b", "\0", "x" * 100):
+        waiting = await serve(*ROUTES, host=host)
+        assert waiting.error is not None
+        assert waiting.url is None
+
+
+def _sockets() -> int:
+    links = (Path("/proc/self/fd") / name for name in os.listdir("/proc/self/fd"))
+    return sum(os.path.lexists(fd) and str(fd.readlink()).startswith("socket:") for fd in links)
+
+
+def _is_open(one: socket.socket) -> bool:
+    try:
+        return one.recv(1) != b""
+    except BlockingIOError:
+        return True
+    except ConnectionError:
+        return False
 
 
 def _address(url: str) -> tuple[str, int]:
