@@ -1,9 +1,9 @@
 """Bytes that are out to cost a decoder more than they should.
 
-    nasty.py NAME
+    nasty.py NAME [MEMORY]
 
-decodes and encodes one of them within 700 MB and 20 s of the processor, and prints `term`, or why
-it is none.
+decodes and encodes one of them within so many MB (700) and 20 s of the processor, and prints `term`,
+or why it is none.
 """
 
 import resource
@@ -15,7 +15,8 @@ from pathlib import Path
 
 from erlang_port.etf import EtfError, decode, encode
 
-MEMORY = 700 * 1024 * 1024
+#: In MB.
+MEMORY = 700
 SECONDS = 20
 
 
@@ -116,7 +117,8 @@ NASTY: dict[str, tuple[str, Callable[[], bytes]]] = {
 def main() -> None:
     data = b"\x83" + NASTY[sys.argv[1]][1]()
     before = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (before + MEMORY, before + MEMORY))
+    most = before + int((*sys.argv, MEMORY)[2]) * 1024 * 1024
+    resource.setrlimit(resource.RLIMIT_AS, (most, most))
     used = int(sum(resource.getrusage(resource.RUSAGE_SELF)[:2]))
     resource.setrlimit(resource.RLIMIT_CPU, (used + SECONDS, used + SECONDS))
     try:

@@ -24,15 +24,29 @@ def test_the_defaults_are_beyond_what_a_stanza_or_a_batch_reaches():
     assert Limits() == DEFAULT == (64 << 20, 64 << 20, 32_000, 1_000_000)
 
 
-@pytest.mark.parametrize("name", NASTY)
-def test_nasty_bytes_cost_little(name):
+def become(*arguments):
+    """What nasty.py says of its input."""
     done = subprocess.run(
-        [sys.executable, "-I", Path(nasty.__file__), name],
+        [sys.executable, "-I", Path(nasty.__file__), *arguments],
         capture_output=True, text=True, timeout=100,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-500:]
+    return done.stdout
+
+
+@pytest.mark.parametrize("name", NASTY)
+def test_nasty_bytes_cost_little(name):
     expected, _ = NASTY[name]
-    assert re.search("^term$" if expected == "term" else expected, done.stdout)
+    assert re.search("^term$" if expected == "term" else expected, become(name))
+
+
+@pytest.mark.parametrize(
+    ("name", "memory"),
+    # A term that is too long, one that is inflated, one that decodes and is too long to be written.
+    [("64 MiB in one binary", 30), ("a million []", 30), ("a bomb", 30), ("one-tuples", 90)],
+)
+def test_too_little_memory_is_an_error(name, memory):
+    assert become(name, str(memory)) == "the term needs more memory than there is\n"
 
 
 def test_damaged_terms_are_terms_or_errors():

@@ -105,7 +105,7 @@ def test_committed_vectors(file):
     check(parsed((SCRIPT.parent / file).read_text()))
 
 
-@pytest.mark.parametrize("name", ECHOED)
+@pytest.mark.parametrize("name", sorted(ECHOED))
 def test_what_only_its_node_can_read_is_echoed_byte_for_byte(vectors, name):
     value = decode(vectors[name])
     assert type(value).__name__.lower() == name
