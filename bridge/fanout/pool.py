@@ -156,6 +156,8 @@ class WorkerPool:
     def next_task(self) -> asyncio.Future[Task]:
         """See `bridge.fanout.worker_slot.TaskSource`."""
         wish: asyncio.Future[Task] = asyncio.get_running_loop().create_future()
+        # Without those that were taken back.
+        self._wishes = deque(other for other in self._wishes if not other.done())
         self._wishes.append(wish)
         self._dispatch()
         return wish
@@ -211,9 +213,14 @@ class WorkerPool:
     def refused(self, job: Job, payload: bytes, reason: BatchFailure) -> None:
         """See `bridge.fanout.tasks.BatchOwner`."""
         self._running.discard(job)
-        if not job.cancelled:
-            self._metrics.batches.labels(reason).inc()
+        if job.cancelled:
+            return
+        try:
             self._answer(payload)
+        except Overload:
+            self._send_failure(job.batch, reason, "the worker's reason is longer than a frame")
+        else:
+            self._metrics.batches.labels(reason).inc()
 
     def lost(self, job: Job, reason: BatchFailure) -> None:
         """See `bridge.fanout.tasks.BatchOwner`."""

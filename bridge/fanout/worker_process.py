@@ -39,10 +39,10 @@ class WorkerProcess:
         self.ended = link.ended
         self._process = process
         self._link = link
-        # Popen.send_signal would reap the child before asyncio's watcher does, and lose its status.
         try:
             self._pidfd: int | None = os.pidfd_open(process.pid)
-        except ProcessLookupError:
+        except OSError:
+            # It is gone already, or there are no descriptors left.
             self._pidfd = None
 
     @classmethod
@@ -117,6 +117,9 @@ class WorkerProcess:
         Raises:
             WorkerError: the worker ended before it answered.
         """
+        if self._link.unread:
+            # Its answers would be taken for those of other questions from here on.
+            raise WorkerError("it sent more than it was asked")
         self._link.send(payload)
         return await self._link.next()
 
@@ -131,9 +134,12 @@ class WorkerProcess:
 
     def kill(self) -> None:
         """Kill the process (SIGKILL): it may be stopped, or deep in one long computation."""
-        if self._pidfd is not None:
-            with contextlib.suppress(ProcessLookupError):
+        with contextlib.suppress(ProcessLookupError):
+            if self._pidfd is not None:
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+            elif self._process.returncode is None:
+                # It may reap the child before asyncio's watcher does, and lose its exit status.
+                self._process.kill()
 
     async def end(self) -> int:
         """Kill the process and wait until it is gone, cancelled or not; its exit status."""
@@ -161,6 +167,11 @@ class _Link(asyncio.Protocol):
         self._payload: bytes | None = None
         self._waiter: asyncio.Future[bytes] | None = None
         self._error = "it ended"
+
+    @property
+    def unread(self) -> bool:
+        """Whether a payload has come that nobody waited for."""
+        return self._payload is not None
 
     async def next(self) -> bytes:
         """Wait for the next payload."""

@@ -4,8 +4,14 @@ import signal
 
 import pytest
 
+from bridge.config import Workers
 from bridge.fanout import worker_process
-from erlang_port.messages import BatchDone, BatchFailed
+from bridge.fanout.batch_queue import Job
+from bridge.fanout.pool import WorkerPool
+from erlang_port.messages import BatchDone, BatchFailed, decode_message, encode_message
+from erlang_port.protocol import Overload
+from metrics.registry import new_registry
+from metrics.workers import WorkerMetrics
 from tests.bridge.fanout.conftest import Start, a_batch, texts
 from tests.bridge.waiting import until
 from tests.support.processes import alive
@@ -239,3 +245,36 @@ async def test_no_worker_is_left_after_the_end(start_pool: Start) -> None:
     await harness.stop()
     assert len(pids) == 2
     assert not any(map(alive, pids))
+
+
+def a_pool(answers: list[BatchFailed], longest: int) -> WorkerPool:
+    """A pool without workers, whose node takes no longer messages than so many bytes."""
+
+    def answer(payload: bytes) -> None:
+        if len(payload) > longest:
+            raise Overload
+        message = decode_message(payload)
+        assert isinstance(message, BatchFailed)
+        answers.append(message)
+
+    return WorkerPool(Workers(count=1), answer, WorkerMetrics(new_registry()))
+
+
+async def test_a_refusal_longer_than_a_frame_is_cut_and_not_lost() -> None:
+    answers: list[BatchFailed] = []
+    pool = a_pool(answers, 300)
+    long = BatchFailed(b"b", 0, "bad_batch", b"why " * 100)
+    pool.refused(Job(a_batch("b", 0, "x")), encode_message(long), "bad_batch")
+    (failed,) = answers
+    assert (failed.broadcast, failed.n, failed.reason) == (b"b", 0, "bad_batch")
+    assert failed.text
+
+
+async def test_wishes_that_were_taken_back_do_not_pile_up() -> None:
+    pool = a_pool([], 300)
+    waiting = pool.next_task()
+    for _ in range(100):
+        pool.next_task().cancel()
+    assert len(pool._wishes) <= 2
+    pool.submit(a_batch("b", 0, "x"))
+    assert waiting.done()

@@ -1,5 +1,6 @@
 import asyncio
 import contextlib
+import errno
 import os
 import shutil
 import signal
@@ -75,3 +76,26 @@ async def test_a_start_that_is_cancelled_leaves_no_process() -> None:
             # It may have been quicker.
             await (await starting).end()
     assert set(children(os.getpid())) <= before
+
+
+async def test_without_a_descriptor_to_spare_it_is_ended_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def no_more(_: int) -> int:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(worker_process.os, "pidfd_open", no_more)
+    worker = await WorkerProcess.start(MEMORY)
+    os.kill(worker.pid, signal.SIGSTOP)
+    async with asyncio.timeout(5):
+        await worker.end()
+    assert not alive(worker.pid)
+    worker.kill()
+
+
+async def test_one_that_sends_more_than_it_was_asked_is_of_no_more_use(
+    worker: WorkerProcess,
+) -> None:
+    worker._link.data_received(b"\0\0\0\1x")
+    with pytest.raises(WorkerError, match="more than it was asked"):
+        await worker.ask(a_batch("b", 0, "{{ user }}").payload)
