@@ -91,7 +91,7 @@ class PortConnection:
         self._logs_dropped = 0
         self._logs_reported = 0
         self._lag = 0.0
-        self._ticked = self._heard = time.monotonic()
+        self._ticked = self._heard = self._awake = time.monotonic()
         self._sequence = 0
         self._ticking: asyncio.TimerHandle | None = None
         self._open = False
@@ -126,6 +126,7 @@ class PortConnection:
         if self._closed.done():
             raise Disconnected(self._closed.result())
         peer = self._greeted.result()
+        self._ticked = time.monotonic()
         self._writer.beat(peer.heartbeat_interval)
         self._tick()
         return peer
@@ -363,9 +364,12 @@ class PortConnection:
         self._lag = max(0.0, now - self._ticked - _TICK)
         self._ticked = now
         peer = self._greeted.result()
+        if self._lag > peer.heartbeat_interval:
+            # This end was held up, and the node perhaps with it: its silence counts from here.
+            self._awake = now
         # A loop that was blocked itself has not yet read what came meanwhile.
         unread = bool(self._unread.poll(0))
-        if not unread and now - self._heard > peer.heartbeat_timeout:
+        if not unread and now - max(self._heard, self._awake) > peer.heartbeat_timeout:
             self._close(f"the node was silent for {peer.heartbeat_timeout:g} s")
             return
         if self._logs_dropped > self._logs_reported:

@@ -21,6 +21,7 @@ from erlang_port.messages import (
     decode_message,
     encode_message,
 )
+from erlang_port.transports import fds
 from erlang_port.transports.calls import MAX_HANDLERS, MAX_WAITING
 from erlang_port.transports.fds import CallError, Disconnected, PortConnection
 from tests.erlang_port import live
@@ -276,6 +277,32 @@ async def test_a_silent_node_ends_the_connection(connect):
         await waiting
     with pytest.raises(Disconnected):
         await connection.call("node", 1, 1)
+
+
+async def test_silence_while_the_machine_stood_still_is_not_the_nodes(node, connect, monkeypatch):
+    connection = await connect(heartbeat_interval=300, heartbeat_timeout=600)
+    node.send(Heartbeat(1, 0))
+    await wait_for(lambda: connection.statistics().frames_received == 2)
+    # Both were frozen, as a container is when it is paused: the clock went on, nothing was sent.
+    clock = time.monotonic
+    monkeypatch.setattr(fds.time, "monotonic", lambda: clock() + 60)
+    await wait_for(lambda: connection.statistics().loop_lag > 50)
+    assert connection.connected
+    # But silence from there on is.
+    reason = await asyncio.wait_for(connection.closed(), 5)
+    assert "silent for 0.6 s" in reason
+
+
+async def test_the_wait_for_the_hello_is_no_lag_of_the_loop(node):
+    connection = PortConnection(
+        node.program_reads, node.program_writes, name="port_program", version="1"
+    )
+    connecting = asyncio.create_task(connection.connect(5))
+    await asyncio.sleep(0.6)
+    node.send(Hello(GREETING))
+    await connecting
+    assert connection.statistics().loop_lag < 0.3
+    await connection.close()
 
 
 async def test_end_of_file_ends_the_connection(node, connect):
