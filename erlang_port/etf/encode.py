@@ -54,6 +54,7 @@ def encode(term: Term, *, limits: Limits = DEFAULT) -> bytes:
                 write_deep(term, parts, limits)
         else:
             write_deep(term, parts, limits)
+        encoded = b"".join(parts) if len(parts) < _SMALL else _join(parts, limits)
     except RecursionError:
         # No room for one more call: the caller's fault, whatever the term.
         raise
@@ -62,7 +63,6 @@ def encode(term: Term, *, limits: Limits = DEFAULT) -> bytes:
     except (RuntimeError, UnicodeEncodeError) as error:
         # A dict that another thread changes meanwhile, or a str with a lone surrogate.
         raise EtfError(f"the term cannot be written: {error}", len(parts)) from None
-    encoded = b"".join(parts) if len(parts) < _SMALL else _join(parts, limits)
     if len(encoded) > limits.max_size:
         raise EtfError(f"the term has {len(encoded)} bytes, more than {limits.max_size}", 0)
     return encoded

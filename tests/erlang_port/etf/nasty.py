@@ -2,8 +2,8 @@
 
     nasty.py NAME [MEMORY]
 
-decodes and encodes one of them within so many MB (700) and 20 s of the processor, and prints `term`,
-or why it is none.
+decodes and encodes one of them within so many MB (700) and 20 s of the processor, and prints
+`term`, or why it is none.
 """
 
 import resource

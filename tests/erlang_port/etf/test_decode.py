@@ -145,6 +145,12 @@ def test_terms_size_and_inflation_are_bounded():
     assert len(decode(data, limits=Limits(max_terms=101))) == 100
     with pytest.raises(EtfError, match="more than 100 terms"):
         decode(data, limits=Limits(max_terms=100))
+    for inner in (b"h\x04jjjj", b"i\0\0\0\x04jjjj", b"t\0\0\0\x02a\1ja\2j"):
+        with pytest.raises(EtfError, match="more than 3 terms"):
+            decode(V + inner, limits=Limits(max_terms=3))
+    for tail in (b"l\0\0\0\x04jjjjj", b"k\0\x04abcd"):
+        with pytest.raises(EtfError, match="more than 3 terms"):
+            decode(V + b"l\0\0\0\x01j" + tail, limits=Limits(max_terms=3))
     with pytest.raises(EtfError, match="more than 3 terms"):
         decode(V + b"k\x00\x04abcd", limits=Limits(max_terms=3))
     with pytest.raises(EtfError, match="more than 50"):

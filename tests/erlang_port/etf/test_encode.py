@@ -99,8 +99,16 @@ def test_limits():
     assert encode([1] * 10, limits=Limits(max_size=27))
     with pytest.raises(EtfError, match="more than 26"):
         encode([1] * 10, limits=Limits(max_size=26))
-    with pytest.raises(EtfError, match="more than 4 terms"):
-        encode([1] * 10, limits=Limits(max_terms=4))
+    for value in (
+        [1] * 10,
+        (1,) * 10,
+        dict.fromkeys(range(10)),
+        Map(tuple((n, b"v") for n in range(9))),
+    ):
+        with pytest.raises(EtfError, match="more than 4 terms"):
+            encode(value, limits=Limits(max_terms=4))
+        with pytest.raises(EtfError, match="more than 4 terms"):
+            encode(value, limits=Limits(max_terms=4, max_depth=32))
     for limit in (5, 50):
         value = []
         for _ in range(limit - 1):

@@ -28,6 +28,7 @@ def test_maps_are_equal_as_erlang_finds_them():
     assert Map(((0.0, 1), ([], 1))) != Map(((-0.0, 1), ([], 1)))
     assert Map(((1, {b"a": 1, b"b": 2}), (1.0, 3))) == Map(((1.0, 3.0), (1, {b"b": 2, b"a": 1})))
     assert list(Map(((1, b"a"), (1.0, b"b")))) == [1, 1.0]
+    assert Map(((1, b"a"),)) != {1: b"a"}
     with pytest.raises(TypeError):
         hash(Map(()))
 
