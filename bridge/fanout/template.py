@@ -112,6 +112,11 @@ def compile_template(source: bytes) -> Template:
         raise TemplateError(_at(error.lineno, error.message or "syntax error")) from None
     except RecursionError:
         raise TemplateError("it is nested too deeply") from None
+    except TemplateError:
+        raise
+    except ValueError as error:
+        # A constant that cannot be written out, such as a number of 5,000 digits.
+        raise TemplateError(one_line(str(error))) from None
     except SyntaxError as error:
         # What Python's own compiler refuses, such as 21 loops inside each other.
         raise TemplateError(error.msg) from None

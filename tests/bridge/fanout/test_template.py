@@ -202,3 +202,9 @@ def test_what_is_no_utf_8_is_refused() -> None:
 )
 def test_the_sandbox_holds(source: str) -> None:
     assert render(source, [(b"a", b"b", b"c")]) == Rendered(b"", {0: "template"})
+
+
+@pytest.mark.parametrize("source", ["{{ 10**5000 }}", "{{ " + "9" * 5000 + " }}"])
+def test_numbers_that_python_does_not_write_out_are_refused(source: str) -> None:
+    with pytest.raises(TemplateError, match="4300 digits"):
+        compile_template(source.encode())
