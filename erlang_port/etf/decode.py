@@ -17,6 +17,7 @@ from erlang_port.etf.decode_deep import read_deep
 from erlang_port.etf.errors import EtfError
 from erlang_port.etf.limits import DEFAULT, Limits
 from erlang_port.etf.mapping import build_map
+from erlang_port.etf.scalars import SCALARS
 from erlang_port.etf.terms import ImproperList, LocalTerm, Term
 
 _u32 = Struct(">I").unpack_from
@@ -167,7 +168,11 @@ def _elements(  # noqa: C901  # one chain, ordered by frequency
             )
             items.append(build_map(inner, position))
         else:
-            value, position = read_deep(buffer, position, limits, _SHALLOW - levels)
+            scalar = SCALARS.get(tag)
+            if scalar is None:
+                value, position = read_deep(buffer, position, limits, _SHALLOW - levels)
+            else:
+                value, position = scalar(buffer, position)
             items.append(value)
     return items, position
 

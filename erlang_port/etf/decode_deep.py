@@ -18,7 +18,6 @@ from erlang_port.etf.terms import Atom, ImproperList, NativeRecord, Term
 
 _u32 = Struct(">I").unpack_from
 _i32 = Struct(">i").unpack_from
-_f64 = Struct(">d").unpack_from
 
 # What a container becomes when its last element is there.
 _ROOT, _TUPLE, _LIST, _TAIL, _MAP, _RECORD = range(6)
@@ -115,13 +114,6 @@ def read_deep(  # noqa: C901  # one loop, for whatever nesting
                 if terms > max_terms or position > size:
                     _refuse_count(buffer, start, terms, limits)
                 items.append(list(buffer[start:position]))
-                continue
-            elif tag == 70:  # NEW_FLOAT_EXT
-                number = _f64(buffer, position + 1)[0]
-                if number - number != 0.0:
-                    raise EtfError("a float is neither infinite nor not a number", position)
-                items.append(number)
-                position += 9
                 continue
             elif tag == 105:  # LARGE_TUPLE_EXT
                 elements = u32(buffer, position + 1)[0]

@@ -6,12 +6,18 @@ by `write_deep`.
 
 from collections.abc import Iterable
 from struct import Struct
+from struct import error as struct_error
 
 from erlang_port.etf.encode_deep import (
     ATOMS,
+    CONSTANTS,
     HEADS,
+    MAX_SHORT,
     SMALL_INTEGERS,
     TUPLES,
+    Parts,
+    count_long,
+    long_head,
     refuse_twins,
     too_many,
     write_atom,
@@ -23,6 +29,8 @@ from erlang_port.etf.terms import Atom, LocalTerm, Term
 
 _u32 = Struct(">BI").pack
 _i32 = Struct(">Bi").pack
+
+_VERSION = (b"\x83",)
 
 #: Levels of nesting that are written by recursion.
 _SHALLOW = 32
@@ -41,56 +49,48 @@ def encode(term: Term, *, limits: Limits = DEFAULT) -> bytes:
     Raises:
         EtfError: A value that Erlang has no term for, or the term is beyond the limits.
     """
-    if type(term) is LocalTerm:
-        return b"\x83" + term.raw
-    parts = [b"\x83"]
+    parts = Parts(_VERSION)
     try:
-        if limits.max_depth > _SHALLOW:
+        if type(term) is LocalTerm:
+            count_long(len(term.raw), parts, limits)
+            parts.append(term.raw)
+        elif limits.max_depth > _SHALLOW:
             try:
                 _write((term,), parts, _SHALLOW, 2 * limits.max_terms, limits)
             except RecursionError:
                 # The caller's own stack leaves no room.
-                parts = [b"\x83"]
+                parts = Parts(_VERSION)
                 write_deep(term, parts, limits)
         else:
             write_deep(term, parts, limits)
-        encoded = b"".join(parts) if len(parts) < _SMALL else _join(parts, limits)
-    except RecursionError:
-        # No room for one more call: the caller's fault, whatever the term.
+        # Only if the parts might have too many bytes are they added up.
+        if parts.long + MAX_SHORT * len(parts) > limits.max_size:
+            size = sum(map(len, parts))
+            if size > limits.max_size:
+                raise EtfError(f"the term has {size} bytes, more than {limits.max_size}", 0)
+        return b"".join(parts)
+    except (EtfError, RecursionError):
+        # The latter: no room for one more call, the caller's fault, whatever the term.
         raise
     except MemoryError:
         raise EtfError("the term needs more memory than there is", len(parts)) from None
-    except (RuntimeError, UnicodeEncodeError) as error:
-        # A dict that another thread changes meanwhile, or a str with a lone surrogate.
+    except (RuntimeError, ValueError, struct_error) as error:
+        # A dict that another thread changes meanwhile, a lone surrogate, a released memoryview, a
+        # length beyond 32 bits.
         raise EtfError(f"the term cannot be written: {error}", len(parts)) from None
-    if len(encoded) > limits.max_size:
-        raise EtfError(f"the term has {len(encoded)} bytes, more than {limits.max_size}", 0)
-    return encoded
-
-
-#: So few parts are joined without adding up their sizes first.
-_SMALL = 64
-
-
-def _join(parts: list[bytes], limits: Limits) -> bytes:
-    # One large binary may be in a term a million times.
-    size = sum(map(len, parts))
-    if size > limits.max_size:
-        raise EtfError(f"the term has {size} bytes, more than {limits.max_size}", len(parts))
-    return b"".join(parts)
 
 
 def _write(  # noqa: C901  # one chain, ordered by frequency
-    values: Iterable[Term], parts: list[bytes], levels: int, most: int, limits: Limits
+    values: Iterable[Term], parts: Parts, levels: int, most: int, limits: Limits
 ) -> None:
     for value in values:
         kind = type(value)
         if kind is bytes:
             size = len(value)
-            parts.append(HEADS[size] if size < 256 else _u32(109, size))
+            parts.append(HEADS[size] if size < 256 else long_head(size, parts, limits))
             parts.append(value)
         elif kind is Atom:
-            parts.append(ATOMS[value] if value in ATOMS else write_atom(value, parts))
+            parts.append(ATOMS[value] if value in ATOMS else write_atom(value, parts, limits))
         elif kind is tuple and levels:
             size = len(value)
             if len(parts) + size > most:
@@ -116,7 +116,8 @@ def _write(  # noqa: C901  # one chain, ordered by frequency
             parts.append(SMALL_INTEGERS[value] if 0 <= value < 256 else _i32(98, value))
         elif kind is str:
             text = value.encode()
-            parts.append(_u32(109, len(text)))
+            size = len(text)
+            parts.append(HEADS[size] if size < 256 else long_head(size, parts, limits))
             parts.append(text)
         elif kind is dict and levels:
             size = len(value)
@@ -126,5 +127,7 @@ def _write(  # noqa: C901  # one chain, ordered by frequency
             refuse_twins(value, parts, limits)
             for pair in value.items():
                 _write(pair, parts, levels - 1, most, limits)
+        elif value is None or kind is bool:
+            parts.append(CONSTANTS[value])
         else:
             write_deep(value, parts, limits, _SHALLOW - levels)

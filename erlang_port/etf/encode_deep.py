@@ -38,7 +38,23 @@ _APART = {bytes, Atom, int, float}
 #: written again at each level: so that is at most as often.
 _COMPARED_DEPTH = 8
 
-_FALSE, _TRUE, _UNDEFINED = b"w\x05false", b"w\x04true", b"w\tundefined"
+#: The atoms that have a value of their own in Python.
+CONSTANTS = {None: b"w\tundefined", True: b"w\x04true", False: b"w\x05false"}
+
+
+class Parts(list[bytes]):
+    """A term's bytes, piece by piece.
+
+    Attributes:
+        long: How many bytes are in the long pieces. One text may be in a term a million times, so
+            they are counted before there are too many to be kept.
+    """
+
+    long = 0
+
+
+#: The longest piece that is not counted: an atom of 255 characters, four bytes each.
+MAX_SHORT = 1023
 
 
 class _End:
@@ -50,13 +66,26 @@ class _End:
 _END = _End()
 
 
-def too_many(parts: list[bytes], limits: Limits) -> NoReturn:
+def count_long(size: int, parts: Parts, limits: Limits) -> None:
+    """Count a piece of so many bytes; refuse what is too long."""
+    parts.long += size
+    if parts.long > limits.max_size:
+        raise EtfError(f"the term has more than {limits.max_size} bytes", len(parts))
+
+
+def long_head(size: int, parts: Parts, limits: Limits) -> bytes:
+    """What a binary begins with that is too long for `HEADS`."""
+    count_long(size, parts, limits)
+    return _u32(109, size)
+
+
+def too_many(parts: Parts, limits: Limits) -> NoReturn:
     """Refuse a term with too many terms in it."""
     raise EtfError(f"more than {limits.max_terms} terms", len(parts))
 
 
 def write_deep(  # noqa: C901  # one loop, for whatever nesting
-    term: Term, parts: list[bytes], limits: Limits, above: int = 0, *, compare: bool = True
+    term: Term, parts: Parts, limits: Limits, above: int = 0, *, compare: bool = True
 ) -> None:
     """Append a term's bytes.
 
@@ -79,11 +108,12 @@ def write_deep(  # noqa: C901  # one loop, for whatever nesting
         for value in todo:
             kind = type(value)
             if kind is bytes:
-                add(_u32(109, len(value)))
+                size = len(value)
+                add(HEADS[size] if size < 256 else long_head(size, parts, limits))
                 add(value)
                 continue
             if kind is Atom:
-                add(ATOMS[value] if value in ATOMS else write_atom(value, parts))
+                add(ATOMS[value] if value in ATOMS else write_atom(value, parts, limits))
                 continue
             if kind is tuple:
                 size = len(value)
@@ -101,17 +131,15 @@ def write_deep(  # noqa: C901  # one loop, for whatever nesting
                 continue
             elif kind is str:
                 text = value.encode()
-                add(_u32(109, len(text)))
+                size = len(text)
+                add(HEADS[size] if size < 256 else long_head(size, parts, limits))
                 add(text)
                 continue
             elif kind is _End:
                 add(b"j")
                 continue
-            elif value is None:
-                add(_UNDEFINED)
-                continue
-            elif kind is bool:
-                add(_TRUE if value else _FALSE)
+            elif value is None or kind is bool:
+                add(CONSTANTS[value])
                 continue
             elif kind is dict:
                 size = 2 * len(value)
@@ -127,7 +155,7 @@ def write_deep(  # noqa: C901  # one loop, for whatever nesting
             else:
                 if compare and isinstance(value, Map):
                     _refuse_twins(tuple(value), parts, limits)
-                size, rest = _other(value, parts)
+                size, rest = _other(value, parts, limits)
                 if not size:
                     continue
                 inner = iter(rest)
@@ -144,7 +172,7 @@ def write_deep(  # noqa: C901  # one loop, for whatever nesting
             todo = stack.pop()
 
 
-def write_atom(value: Atom, parts: list[bytes]) -> bytes:
+def write_atom(value: Atom, parts: Parts, limits: Limits) -> bytes:
     """Give an atom's bytes, and remember them."""
     if len(value) > MAX_ATOM:
         raise EtfError(f"an atom has more than {MAX_ATOM} characters", len(parts))
@@ -153,10 +181,12 @@ def write_atom(value: Atom, parts: list[bytes]) -> bytes:
     written = (_u8(119, size) if size < 256 else bytes((118, size >> 8, size & 255))) + text
     if len(ATOMS) < MAX_CACHED:
         ATOMS[value] = written
+    else:
+        count_long(size, parts, limits)
     return written
 
 
-def _integer(value: int, parts: list[bytes], limits: Limits) -> bytes:
+def _integer(value: int, parts: Parts, limits: Limits) -> bytes:
     if 0 <= value < 256:
         return SMALL_INTEGERS[value]
     if -0x80000000 <= value <= 0x7FFFFFFF:
@@ -165,19 +195,20 @@ def _integer(value: int, parts: list[bytes], limits: Limits) -> bytes:
     size = (magnitude.bit_length() + 7) // 8
     if size > limits.max_size:
         raise EtfError(f"an integer has {size} bytes, more than {limits.max_size}", len(parts))
+    if size > MAX_SHORT:
+        count_long(size, parts, limits)
     sign = 1 if value < 0 else 0
     head = bytes((110, size, sign)) if size < 256 else _u32_u8(111, size, sign)
     return head + magnitude.to_bytes(size, "little")
 
 
-def _other(  # noqa: C901  # a case each
-    value: Term, parts: list[bytes]
-) -> tuple[int, Iterable[Term]]:
+def _other(value: Term, parts: Parts, limits: Limits) -> tuple[int, Iterable[Term]]:
     """Write a rarer value, or its head: then how many terms follow, and which."""
     add = parts.append
     if isinstance(value, Opaque):
         if isinstance(value, LocalTerm):
             raise EtfError("a LocalTerm is a whole term, not a part of one", len(parts))
+        count_long(len(value.raw), parts, limits)
         add(value.raw)
         return 0, ()
     if isinstance(value, ImproperList):
@@ -189,6 +220,7 @@ def _other(  # noqa: C901  # a case each
         add(_u32(116, len(value)))
         return 2 * len(value), chain.from_iterable(value.pairs)
     if isinstance(value, BitString):
+        count_long(len(value.data), parts, limits)
         add(_u32_u8(77, len(value.data), value.bits))
         add(value.data)
         return 0, ()
@@ -196,11 +228,6 @@ def _other(  # noqa: C901  # a case each
         names = (value.module, value.name, *value.fields)
         add(_u32_u8(67, len(value.values), value.flags))
         return len(names) + len(value.values), chain(map(Atom, names), value.values)
-    if isinstance(value, bytearray | memoryview):
-        data = bytes(value)
-        add(_u32(109, len(data)))
-        add(data)
-        return 0, ()
     for base, convert in _BASES:
         if isinstance(value, base):
             return 1, (convert(value),)
@@ -213,6 +240,8 @@ _BASES: tuple[tuple[type, Callable[[Term], Term]], ...] = (
     (Atom, lambda value: Atom(str.__str__(value))),
     (str, lambda value: str.__str__(value)),
     (bytes, lambda value: bytes(memoryview(value))),
+    (bytearray, lambda value: bytes(memoryview(value))),
+    (memoryview, bytes),
     (int, lambda value: int.__int__(value)),
     (float, lambda value: float.__float__(value)),
     (tuple, lambda value: tuple(tuple.__iter__(value))),
@@ -221,14 +250,14 @@ _BASES: tuple[tuple[type, Callable[[Term], Term]], ...] = (
 )
 
 
-def refuse_twins(value: dict[Term, Term], parts: list[bytes], limits: Limits) -> None:
+def refuse_twins(value: dict[Term, Term], parts: Parts, limits: Limits) -> None:
     """Refuse keys that are two in Python and one in Erlang: "a" and b"a", None and "undefined"."""
     kinds = set(map(type, value))
     if not (kinds <= _APART or kinds == {str}):
         _refuse_twins(value, parts, limits)
 
 
-def _refuse_twins(keys: Collection[Term], parts: list[bytes], limits: Limits) -> None:
+def _refuse_twins(keys: Collection[Term], parts: Parts, limits: Limits) -> None:
     if has_twins(keys, limits):
         raise EtfError("two keys of a map are one key in Erlang", len(parts))
 
@@ -242,16 +271,20 @@ def has_twins(keys: Collection[Term], limits: Limits) -> bool:
         return False
     limits = limits._replace(max_depth=min(limits.max_depth, _COMPARED_DEPTH))
     written: set[bytes | int] = set()
-    terms = 0
+    terms = size = 0
     for number, key in enumerate(keys):
-        parts: list[bytes] = []
+        parts = Parts()
         try:
             write_deep(key, parts, limits, compare=False)
-            written.add(b"".join(parts))
+            own = b"".join(parts)
+            size += len(own)
+            written.add(own)
         except EtfError:
             # Too deep; what else is wrong is said when it is written.
             written.add(number)
         terms += len(parts)
         if terms > 2 * limits.max_terms:
             too_many(parts, limits)
+        if size > limits.max_size:
+            raise EtfError(f"the keys of a map have more than {limits.max_size} bytes", number)
     return len(written) != len(keys)

@@ -9,12 +9,13 @@ import re
 from collections.abc import Callable
 from struct import Struct
 
-from erlang_port.etf.atoms import atom, atom_at
+from erlang_port.etf.atoms import LATIN1, atom, atom_at, latin1_atom
 from erlang_port.etf.errors import EtfError
 from erlang_port.etf.terms import BitString, Export, Fun, Opaque, Pid, Port, Reference, Term
 
 _u16 = Struct(">H").unpack_from
 _u32 = Struct(">I").unpack_from
+_f64 = Struct(">d").unpack_from
 
 #: The most words of a reference's id: three, and two more that an alias of OTP 24 and later has.
 _MAX_REFERENCE_WORDS = 5
@@ -22,7 +23,7 @@ _MAX_REFERENCE_WORDS = 5
 #: module, old index, old uniq and pid.
 _MIN_FUN = 4 + 1 + 16 + 4 + 4 + 2 + 2 + 2 + 15
 
-_FLOAT = re.compile(rb" *[-+]?[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]+)?\Z")
+_FLOAT = re.compile(rb"[-+]?[0-9]+\.[0-9]+([eE][-+]?[0-9]+)?\Z")
 
 
 def _atom_utf8(buffer: bytes, position: int) -> tuple[Term, int]:
@@ -34,7 +35,8 @@ def _atom_utf8(buffer: bytes, position: int) -> tuple[Term, int]:
 def _atom_latin1(buffer: bytes, position: int) -> tuple[Term, int]:
     start = position + 3
     end = start + _u16(buffer, position + 1)[0]
-    return atom(buffer[start:end], "latin-1", start, end), end
+    text = buffer[start:end]
+    return (LATIN1[text] if text in LATIN1 else latin1_atom(text, start, end)), end
 
 
 def _small_atom_latin1(buffer: bytes, position: int) -> tuple[Term, int]:
@@ -72,6 +74,19 @@ def _bit_binary(buffer: bytes, position: int) -> tuple[Term, int]:
     return (data if bits in (0, 8) else BitString(data, bits)), end
 
 
+def _string(buffer: bytes, position: int) -> tuple[Term, int]:
+    start = position + 3
+    end = start + _u16(buffer, position + 1)[0]
+    return list(buffer[start:end]), end
+
+
+def _float(buffer: bytes, position: int) -> tuple[Term, int]:
+    number = _f64(buffer, position + 1)[0]
+    if number - number != 0.0:
+        raise EtfError("a float is neither infinite nor not a number", position)
+    return number, position + 9
+
+
 def _old_float(buffer: bytes, position: int) -> tuple[Term, int]:
     end = position + 32
     text = buffer[position + 1 : end]
@@ -101,11 +116,11 @@ def _identifier(
     return read
 
 
-def _reference(creation: int) -> Callable[[bytes, int], tuple[Term, int]]:
+def _reference(creation: int, least: int) -> Callable[[bytes, int], tuple[Term, int]]:
     def read(buffer: bytes, position: int) -> tuple[Term, int]:
         words = _u16(buffer, position + 1)[0]
-        if not 1 <= words <= _MAX_REFERENCE_WORDS:
-            raise EtfError(f"a reference has 1 to {_MAX_REFERENCE_WORDS} words", position)
+        if not least <= words <= _MAX_REFERENCE_WORDS:
+            raise EtfError(f"a reference has {least} to {_MAX_REFERENCE_WORDS} words", position)
         return _identifier(Reference, 2, creation + 4 * words)(buffer, position)
 
     return read
@@ -124,9 +139,9 @@ def _fun(buffer: bytes, position: int) -> tuple[Term, int]:
 def _export(buffer: bytes, position: int) -> tuple[Term, int]:
     _, end = atom_at(buffer, position + 1)
     _, end = atom_at(buffer, end)
-    if buffer[end] != 97:
-        raise EtfError("an external fun's arity is a small integer", end)
-    end += 2
+    if buffer[end] not in (97, 98):
+        raise EtfError("an external fun's arity is an integer of one byte or four", end)
+    end += 2 if buffer[end] == 97 else 5
     if end > len(buffer):
         raise IndexError
     return Export(buffer[position:end]), end
@@ -134,20 +149,22 @@ def _export(buffer: bytes, position: int) -> tuple[Term, int]:
 
 #: The reader of each tag.
 SCALARS: dict[int, Callable[[bytes, int], tuple[Term, int]]] = {
+    70: _float,  # NEW_FLOAT_EXT
     77: _bit_binary,  # BIT_BINARY_EXT
     88: _identifier(Pid, 0, 12),  # NEW_PID_EXT
     89: _identifier(Port, 0, 8),  # NEW_PORT_EXT
-    90: _reference(4),  # NEWER_REFERENCE_EXT
+    90: _reference(creation=4, least=0),  # NEWER_REFERENCE_EXT
     99: _old_float,  # FLOAT_EXT
     100: _atom_latin1,  # ATOM_EXT
     101: _identifier(Reference, 0, 5),  # REFERENCE_EXT
     102: _identifier(Port, 0, 5),  # PORT_EXT
     103: _identifier(Pid, 0, 9),  # PID_EXT
+    107: _string,  # STRING_EXT
     110: _small_big,  # SMALL_BIG_EXT
     111: _large_big,  # LARGE_BIG_EXT
     112: _fun,  # NEW_FUN_EXT
     113: _export,  # EXPORT_EXT
-    114: _reference(1),  # NEW_REFERENCE_EXT
+    114: _reference(creation=1, least=1),  # NEW_REFERENCE_EXT
     115: _small_atom_latin1,  # SMALL_ATOM_EXT
     118: _atom_utf8,  # ATOM_UTF8_EXT
     120: _identifier(Port, 0, 12),  # V4_PORT_EXT

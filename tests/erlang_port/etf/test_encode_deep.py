@@ -1,6 +1,20 @@
+import tracemalloc
+
 import pytest
 
-from erlang_port.etf import Atom, EtfError, ImproperList, Limits, Map, NativeRecord, decode, encode
+from erlang_port.etf import (
+    Atom,
+    BitString,
+    EtfError,
+    Fun,
+    ImproperList,
+    Limits,
+    LocalTerm,
+    Map,
+    NativeRecord,
+    decode,
+    encode,
+)
 from erlang_port.etf.encode_deep import has_twins
 from erlang_port.etf.limits import DEFAULT
 
@@ -48,6 +62,44 @@ def test_a_small_value_that_is_long_when_written_is_an_error():
         encode([bytes(1 << 20)] * 100)
     with pytest.raises(EtfError, match="an integer has"):
         encode(1 << (8 << 20), limits=Limits(max_size=1 << 20))
+
+
+LONG = "x" * (1 << 20)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        [LONG] * 1_000_000,
+        (LONG,) * 1_000_000,
+        [bytes(60 << 20)] * 20,
+        [bytearray(1 << 20)] * 1_000_000,
+        [1 << (8 << 20)] * 1_000_000,
+        [BitString(bytes(1 << 20), 3)] * 1_000_000,
+        [Fun(bytes(1 << 20))] * 1_000_000,
+        ["x" * 255] * 999_000,
+        {(LONG, number): number for number in range(1000)},
+        LocalTerm(bytes(65 << 20)),
+        bytes(65 << 20),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_is_too_long_is_refused_before_it_is_all_written(value):
+    tracemalloc.start()
+    with pytest.raises(EtfError, match="more than 67108864"):
+        encode(value)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 300 << 20
+
+
+def test_what_cannot_be_written_is_an_error():
+    released = memoryview(b"x")
+    released.release()
+    with pytest.raises(EtfError, match="released"):
+        encode(released)
+    with pytest.raises(EtfError, match="cannot be written"):
+        encode("\ud800")
 
 
 def test_maps_as_keys_of_maps_are_not_written_again_at_each_level():

@@ -8,6 +8,7 @@ from erlang_port.etf import (
     EtfError,
     Export,
     Fun,
+    Limits,
     Pid,
     Port,
     Reference,
@@ -37,9 +38,13 @@ SCALARS = {
     "REFERENCE_EXT": (p := b"e" + NODE + bytes(5), Reference(p)),
     "NEW_REFERENCE_EXT": (p := b"r\x00\x03" + NODE + bytes(13), Reference(p)),
     "NEWER_REFERENCE_EXT": (p := b"Z\x00\x05" + NODE + bytes(24), Reference(p)),
+    "NEWER_REFERENCE_EXT of no words": (p := b"Z\x00\x00" + NODE + bytes(4), Reference(p)),
     "a node's name in Latin-1": (p := b"gd\x00\x01\xe9" + bytes(9), Pid(p)),
     "NEW_FUN_EXT": (p := b"p\x00\x00\x00\x3f" + bytes(59), Fun(p)),
     "EXPORT_EXT": (p := b"q" + b"w\x05lists" + b"d\x00\x03map" + b"a\x02", Export(p)),
+    "EXPORT_EXT, arity of four bytes": (p := b"q" + NODE * 2 + b"b\0\0\0\3", Export(p)),
+    "STRING_EXT": (b"k\x00\x03abc", [97, 98, 99]),
+    "NEW_FLOAT_EXT": (b"F\x3f\xf8" + bytes(6), 1.5),
     "SMALL_BIG_EXT not in the shortest form": (b"n\x02\x00\x05\x00", 5),
     "SMALL_BIG_EXT of no bytes": (b"n\x00\x00", 0),
 }  # fmt: skip
@@ -53,6 +58,12 @@ def test_each_tag(name):
     assert type(decode(V + data)) is type(value)
     assert decode(encode(value)) == value
     assert decode(V + b"h\x02" + data + data) == (value, value)
+
+
+@pytest.mark.parametrize("name", SCALARS)
+def test_each_tag_is_read_alike_in_the_depth(name):
+    data, value = SCALARS[name]
+    assert repr(decode(V + data, limits=Limits(max_depth=32))) == repr(value)
 
 
 @pytest.mark.parametrize("name", SCALARS)
@@ -77,15 +88,18 @@ def test_what_is_echoed_keeps_its_bytes():
         (V + b"F\x7f\xf0" + bytes(6), "infinite"),
         (V + b"F\x7f\xf8" + bytes(6), "infinite"),
         (V + b"c" + b"inf".ljust(31, b"\0"), "does not hold a number"),
-        (V + b"c" + b"1e999".ljust(31, b"\0"), "infinite"),
+        (V + b"c" + b"1".ljust(31, b"\0"), "does not hold a number"),
+        (V + b"c" + b" 1.5".ljust(31, b"\0"), "does not hold a number"),
+        (V + b"c" + b"1.0e999".ljust(31, b"\0"), "infinite"),
         (V + b"w\x01\xff", "not valid UTF-8"),
         (V + b"v\x01\x00" + b"a" * 256, "more than 255 characters"),
         (V + b"M\x00\x00\x00\x01\x09x", "has not 9 bits"),
         (V + b"M\x00\x00\x00\x01\x00x", "has not 0 bits"),
         (V + b"M\x00\x00\x00\x00\x03", "has not 3 bits"),
         (V + b"ga\x01" + bytes(9), "an atom is expected"),
-        (V + b"Z\x00\x06" + NODE + bytes(28), "1 to 5 words"),
-        (V + b"Z\x00\x00" + NODE + bytes(4), "1 to 5 words"),
+        (V + b"Z\x00\x06" + NODE + bytes(28), "0 to 5 words"),
+        (V + b"r\x00\x06" + NODE + bytes(25), "1 to 5 words"),
+        (V + b"r\x00\x00" + NODE + bytes(1), "1 to 5 words"),
         (V + b"p\x00\x00\x00\x05\x00", "has not 5 bytes"),
         (V + b"q" + NODE + NODE + b"j", "arity"),
     ],
