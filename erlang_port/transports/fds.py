@@ -36,6 +36,8 @@ _log = logging.getLogger(__name__)
 _READ = 256 * 1024
 #: How often the loop is looked at for lag and the node for silence, seconds.
 _TICK = 0.25
+#: A loop that is late by more than this hangs: without heartbeats the node ends the program. Seconds.
+MAX_LAG = 60.0
 #: Log lines that wait while the protocol is in use by somebody else.
 _MAX_LINES = 1024
 
@@ -345,8 +347,11 @@ class PortConnection:
             self._writer.write(frames)
 
     def _heartbeat(self) -> bytes:
+        late = time.monotonic() - self._ticked - _TICK
+        if late > MAX_LAG:
+            return b""
         self._sequence += 1
-        lag = max(self._lag, time.monotonic() - self._ticked - _TICK)
+        lag = max(self._lag, late)
         return frame(encode((Atom("heartbeat"), self._sequence, max(0, int(lag * 1000)))))
 
     def _write_failed(self, error: OSError) -> None:

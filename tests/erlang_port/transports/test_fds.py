@@ -269,6 +269,17 @@ async def test_a_heartbeat_goes_out_when_the_loop_is_blocked(node, connect):
     assert max(b.lag_ms for b in beats) >= 50
 
 
+async def test_a_loop_that_is_blocked_for_ever_does_look_like_a_hang(node, connect, monkeypatch):
+    monkeypatch.setattr(fds, "MAX_LAG", 0.5)
+    await connect(heartbeat_interval=50)
+    time.sleep(1.5)  # noqa: ASYNC251
+    messages = map(decode_message, node.reader.feed(os.read(node.from_program, 65536)))
+    # Those of the first 0.75 s and none of the rest.
+    assert 1 <= sum(isinstance(message, Heartbeat) for message in messages) <= 20
+    # A loop that goes on does so with heartbeats.
+    await node.receive(Heartbeat)
+
+
 async def test_a_silent_node_ends_the_connection(connect):
     connection = await connect(heartbeat_timeout=300)
     waiting = asyncio.create_task(connection.call("node", 1, 20))
