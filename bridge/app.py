@@ -109,9 +109,11 @@ class Megaphone:
             started()
             self._over.set_result(await self._port.closed())
         finally:
-            # The last words go out first; what is said from here on, nobody takes any more.
-            await asyncio.to_thread(self._output.stop)
-            await self._port.close("the program stops")
+            try:
+                # The last words go out first; what is said after them goes to stderr.
+                await asyncio.to_thread(self._output.stop)
+            finally:
+                await self._port.close("the program stops")
 
     def _pass_logs_on(self) -> None:
         self._output.attach(self._port.log)
