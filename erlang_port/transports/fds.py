@@ -36,7 +36,7 @@ _log = logging.getLogger(__name__)
 _READ = 256 * 1024
 #: How often the loop is looked at for lag and the node for silence, seconds.
 _TICK = 0.25
-#: A loop that is late by more than this hangs, seconds: without heartbeats the node ends the program.
+#: A loop later than this hangs, seconds: without heartbeats the node ends the program.
 MAX_LAG = 60.0
 #: Log lines that wait while the protocol is in use by somebody else.
 _MAX_LINES = 1024
