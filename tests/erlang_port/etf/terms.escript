@@ -5,6 +5,9 @@
 %%   terms.escript golden               prints the OTP release, and Name Base64 lines
 %%   terms.escript check SEED N         writes N frames {N, Bytes} to a peer on stdin and stdout: for
 %%                                      each it reads back the peer's own encoding and compares =:=
+%%   terms.escript judge                reads pairs of frames, some bytes and what the peer made of
+%%                                      them (empty when it refused them), and says for each `refused`
+%%                                      (by this VM), `read` (by this VM alone), `same` or `different`
 
 -mode(compile).
 
@@ -14,7 +17,28 @@ main(["golden"]) ->
 main(["check", Seed, Count]) ->
     ok = io:setopts([binary, {encoding, latin1}]),
     rand:seed(exsss, list_to_integer(Seed)),
-    check(list_to_integer(Count)).
+    check(list_to_integer(Count));
+main(["judge"]) ->
+    ok = io:setopts([binary, {encoding, latin1}]),
+    judge().
+
+judge() ->
+    case frame() of
+        eof -> ok;
+        Bytes -> write(verdict(Bytes, frame())), judge()
+    end.
+
+verdict(Bytes, Theirs) ->
+    try binary_to_term(Bytes, [used]) of
+        {_, Used} when Used < byte_size(Bytes) -> <<"refused">>;
+        _ when Theirs =:= <<>> -> <<"read">>;
+        {Term, _} -> try binary_to_term(Theirs) =:= Term of
+                         true -> <<"same">>;
+                         false -> <<"different">>
+                     catch _:_ -> <<"different">>
+                     end
+    catch _:_ -> <<"refused">>
+    end.
 
 check(0) -> write(<<"done">>);
 check(N) ->
@@ -24,12 +48,18 @@ check(N) ->
         ++ [Way || release() >= 26, not has_fun(Term), Way <- [[local], [local, compressed]]],
     Options = lists:nth(rand:uniform(length(Ways)), Ways),
     write(term_to_binary(Term, Options)),
-    {ok, <<Size:32>>} = file:read(standard_io, 4),
-    {ok, Answer} = file:read(standard_io, Size),
+    Answer = frame(),
     try binary_to_term(Answer) of
         Same when Same =:= Term -> check(N - 1);
         Other -> write(iolist_to_binary(io_lib:format("FAILED ~0p~nbecame ~0p", [Term, Other])))
     catch _:_ -> write(iolist_to_binary(io_lib:format("FAILED ~0p~nas ~0p", [Term, Answer])))
+    end.
+
+frame() ->
+    case file:read(standard_io, 4) of
+        eof -> eof;
+        {ok, <<0:32>>} -> <<>>;
+        {ok, <<Size:32>>} -> {ok, Bytes} = file:read(standard_io, Size), Bytes
     end.
 
 write(Bytes) -> file:write(standard_io, [<<(byte_size(Bytes)):32>>, Bytes]).
