@@ -12,8 +12,8 @@ from bridge.attach.installation import AttachRequest
 #: So that two nodes on one machine do not want the same port.
 ENVIRONMENT = {"MEGAPHONE_HTTP__PORT": "0"}
 
-#: A template that takes a worker some tenths of a second for each recipient.
-SLOW = "{% for a in range(100) %}{% for b in range(20000) %}{% endfor %}{% endfor %}for {{ user }}"
+#: A template that takes a worker about half a second for each recipient.
+SLOW = "{% for a in range(400) %}{% for b in range(20000) %}{% endfor %}{% endfor %}for {{ user }}"
 
 
 def attach(node, **options):
