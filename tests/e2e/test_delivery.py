@@ -16,7 +16,7 @@ from tests.e2e.support import (
     status,
     until,
 )
-from tests.support.logs import errors
+from tests.support.logs import errors, log
 
 ENDLESS = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
 
@@ -42,7 +42,7 @@ async def ready(node):
 
 @pytest.mark.parametrize("kind", ["headline", "chat", "normal"])
 async def test_one_copy_each_with_archive_carbons_and_two_resources(node, xmpp, kind):
-    before = errors(node.log())
+    before = errors(log(node))
     sessions = [
         await xmpp(node, "alice", resource="phone", carbons=True),
         await xmpp(node, "alice", resource="desk", carbons=True),
@@ -59,7 +59,7 @@ async def test_one_copy_each_with_archive_carbons_and_two_resources(node, xmpp, 
         await client.ping()
         assert len(client.messages) == 1
         assert f"{kind} for {user}" in str(client.messages[0])
-    assert errors(node.log()) == before
+    assert errors(log(node)) == before
 
 
 async def test_the_id_is_the_broadcasts_and_the_sender_the_recipients_host(node, xmpp):
@@ -155,7 +155,7 @@ async def test_message_bodies_are_not_in_the_log(node, xmpp):
     alice = await xmpp(node, "alice")
     await asyncio.to_thread(start_broadcast, node, "quite-secret-words {{ user }}")
     await alice.wait_for(1)
-    assert "quite-secret-words" not in node.log()
+    assert "quite-secret-words" not in log(node)
 
 
 async def test_http_shows_and_changes_nothing(node):

@@ -3,6 +3,8 @@
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
@@ -20,6 +22,7 @@ from tests.e2e.support import (
     status,
     until,
 )
+from tests.support.logs import log
 from tests.support.processes import alive, command_line, descendants, wait_gone, with_environment
 
 USERS = 12
@@ -61,12 +64,25 @@ async def everybody_once(node, broadcast, online):
         assert client.bodies == [f"for user{n}"]
 
 
+def seconds_of_a_start():
+    """What Python takes to import the port program, on this machine as busy as it is."""
+    began = time.monotonic()
+    subprocess.run(
+        (sys.executable, "-I", "-m", "bridge.port_program", "--check"),
+        check=True,
+        capture_output=True,
+        timeout=60,
+    )
+    return time.monotonic() - began
+
+
 async def test_the_port_program_is_killed(node, online):
     before = await asyncio.to_thread(status, node)
     url = before["bridge"]["http"] + "/readyz"
     program = before["port"]["os_pid"]
     workers = [worker["pid"] for worker in before["bridge"]["workers"]]
     assert get(url)[0] == 200
+    start = await asyncio.to_thread(seconds_of_a_start)
     broadcast = await in_flight(node)
 
     os.kill(program, signal.SIGKILL)
@@ -79,7 +95,8 @@ async def test_the_port_program_is_killed(node, online):
         return state == "connected" and pid != str(program)
 
     await until(replaced)
-    assert time.monotonic() - killed < 2
+    # 2 s, but not on a machine so busy that Python alone takes them.
+    assert time.monotonic() - killed < max(2, 3 * start)
     for pid in (program, *workers):
         wait_gone(pid, 2)
     await everybody_once(node, broadcast, online)
@@ -110,7 +127,7 @@ async def test_the_port_program_is_stopped_with_data_queued(node, online):
     await everybody_once(node, broadcast, online)
     after = await until(lambda: connected(node))
     assert after["port"]["os_pid"] != program
-    assert "heartbeat" in node.log() or "silent" in node.log()
+    assert "it was silent for" in log(node)
 
 
 async def test_a_stopped_worker_is_replaced_at_its_batchs_deadline(node, online):
@@ -152,10 +169,11 @@ async def test_python_that_cannot_stay_up(start_node, tmp_path, xmpp):
     alice, bob = await xmpp(node, "alice"), await xmpp(node, "bob")
     alice.stream.send_message(mto=bob.jid, mbody="still here")
     await bob.wait_for(1)
-    log = node.log()
-    assert "workers.number" in log
-    down = [line for line in log.splitlines() if "[error]" in line and "does not stay up" in line]
+    await until(lambda: "workers.number" in log(node))
+    down = [
+        line for line in log(node).splitlines() if "[error]" in line and "does not stay up" in line
+    ]
     assert len(down) == 1
     settings.write_text("")
     await until(lambda: connected(node), 60)
-    assert "[critical]" not in node.log()
+    assert "[critical]" not in log(node)

@@ -3,7 +3,7 @@
 import asyncio
 
 from tests.e2e.support import ENVIRONMENT, attach, connected, detach, status, until
-from tests.support.logs import errors
+from tests.support.logs import errors, log
 from tests.support.processes import children, wait_gone, wait_until
 
 
@@ -19,8 +19,8 @@ async def test_one_port_program_for_three_vhosts_and_for_those_that_come_and_go(
         assert sorted(found["node"]["vhosts"]) == sorted(vhosts)
         assert found["port"]["os_pid"] == program
         assert programs(node) == [program]
-    assert "[critical]" not in node.log()
-    assert "duplicate" not in node.log().lower()
+    assert "[critical]" not in log(node)
+    assert "duplicate" not in log(node).lower()
 
 
 def programs(node):
@@ -59,7 +59,7 @@ def test_attached_and_detached_ten_times(start_node):
     # Each look at the node, and each ejabberdctl with a node name of its own, may add some.
     grown = int(node.eval("erlang:system_info(atom_count)")) - atoms
     assert grown < 9 * 20, f"{grown} atoms more after nine times"
-    assert errors(node.log()) == []
+    assert errors(log(node)) == []
 
 
 def once(node):

@@ -13,7 +13,7 @@ import pytest
 from bridge.embedded_node import EmbeddedNode
 from bridge.resources import mod_megaphone_source
 from bridge.version import __version__
-from tests.support.logs import errors
+from tests.support.logs import errors, log
 from tests.support.processes import alive, wait_until
 
 PROGRAM = Path(__file__).parent / "programs" / "answers"
@@ -60,12 +60,6 @@ def attached(start_node: Callable[..., EmbeddedNode]) -> EmbeddedNode:
     node.ctl("module_install", "mod_megaphone")
     wait_until(lambda: connected(node))
     return node
-
-
-def log(node: EmbeddedNode) -> str:
-    """The node's log up to now: ejabberd writes it with a delay of seconds."""
-    node.eval("[logger_std_h:filesync(Id) || Id <- logger:get_handler_ids()]")
-    return node.log()
 
 
 def error_lines(node: EmbeddedNode) -> list[str]:

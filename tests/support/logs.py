@@ -2,9 +2,17 @@
 
 import re
 
+from bridge.embedded_node import EmbeddedNode
+
 #: What OTP's distribution says when a client of the node (erl_call, ejabberdctl) is gone before its
 #: connection is up (dist_util); nothing of the node's own.
 _NOISE = "** Cannot get connection id for node"
+
+
+def log(node: EmbeddedNode) -> str:
+    """The node's log up to now: ejabberd writes it with a delay of seconds."""
+    node.eval("[logger_std_h:filesync(Id) || Id <- logger:get_handler_ids()]")
+    return node.log()
 
 
 def errors(log: str) -> list[str]:
