@@ -5,7 +5,7 @@
 %%% archive and store, do not see it. `router`: to each account's bare JID, as any message.
 -module(megaphone_delivery).
 
--export([way/1, unit/1, deliver/5]).
+-export([way/1, unit/1, start_link/5, deliver/5]).
 -export_type([way/0, counts/0]).
 
 -include("xmpp.hrl").
@@ -37,6 +37,25 @@ has_hint(Type, #message{sub_els = Elements}) ->
 -spec unit(way()) -> megaphone_audience:unit().
 unit(session) -> session;
 unit(router) -> account.
+
+%% @doc Delivers what a worker made of a batch in a process of its own, which sends its parent
+%% {megaphone_delivered, Pid, {ok, counts()} | {error, Text}} and ends. It takes its parent with it
+%% if it crashes: who has got the batch is not known then.
+-spec start_link(way(), message(), megaphone_batch:batch(), Templates :: pos_integer(),
+                 Body :: binary()) -> pid().
+start_link(Way, Message, Batch, Templates, Body) ->
+    Parent = self(),
+    spawn_link(fun() ->
+                       _ = process_flag(sensitive, true),
+                       Deliver = fun() -> deliver_body(Way, Message, Batch, Templates, Body) end,
+                       Parent ! {megaphone_delivered, self(), megaphone_log:guarded(Deliver)}
+               end).
+
+deliver_body(Way, Message, Batch, Templates, Body) ->
+    case megaphone_batch:texts(Body, Templates, Batch) of
+        {ok, Texts, Dropped} -> {ok, deliver(Way, Message, Batch, Texts, Dropped)};
+        {error, _} = Error -> Error
+    end.
 
 %% @doc Sends a batch its texts (the bodies, then the subjects if there are any). The message is
 %% what all have in common: its id becomes a prefix of each one's, and without `from` it comes
@@ -84,7 +103,8 @@ to_accounts([], [], _, _, _, Counts) ->
 %% The parts come from ejabberd's own tables: they are prepared already.
 message(User, Server, Resource, {Body, Subject}, Index,
         {Message = #message{id = Prefix, from = From}, First}) ->
-    Message#message{id = <<Prefix/binary, (integer_to_binary(First + Index))/binary>>,
+    %% Not <<Prefix/binary, ..>>: that makes room to append, 256 bytes off the heap for each message.
+    Message#message{id = list_to_binary([Prefix | integer_to_list(First + Index)]),
                     from = from(From, Server),
                     to = #jid{user = User, server = Server, resource = Resource,
                               luser = User, lserver = Server, lresource = Resource},

@@ -1,8 +1,9 @@
 %%% One running broadcast.
 %%%
 %%% It freezes its audience, then keeps a few batches at the port. A batch stays here until its
-%%% answer has been routed: what was at the port when that went down is asked for again, and an
-%%% answer that is not waited for is ignored, so nobody is skipped and nobody gets it twice.
+%%% answer is handed to a process that delivers it: what was at the port when that went down is
+%%% asked for again, and an answer that is not waited for is ignored, so nobody is skipped and
+%%% nobody gets it twice.
 -module(megaphone_fanout).
 
 -behaviour(gen_server).
@@ -19,6 +20,10 @@
 -define(OVERLOAD_RETRY, 250).
 %% Milliseconds after which a lost port owner is looked for.
 -define(OWNER_RETRY, 500).
+%% Batches of one broadcast that are delivered at the same time; not more than there are schedulers.
+%% A single process waits in its scheduler's queue behind those that it has woken, and the others
+%% have nothing to do meanwhile.
+-define(MAX_DELIVERING, 4).
 
 -type options() :: #{id := binary(),
                      templates := [binary(), ...],
@@ -37,6 +42,11 @@
                 %% Numbers of the batches that are not at the port.
                 ready = [] :: [non_neg_integer()],
                 at_port = #{} :: #{non_neg_integer() => true},
+                %% Answers that wait for a process to deliver them, the first to come first.
+                formatted = [] :: [{non_neg_integer(), Body :: binary()}],
+                delivering = [] :: [pid()],
+                %% Why it fails, once what is being delivered has been.
+                failure = none :: none | iodata(),
                 %% The next number that no batch has had.
                 fresh = 0 :: non_neg_integer(),
                 port = disconnected :: connected | disconnected | overloaded,
@@ -63,7 +73,7 @@ init(Options = #{message := Message}) ->
 %% @private
 -spec handle_continue(freeze, #state{}) -> {noreply, #state{}} | {stop, normal, #state{}}.
 handle_continue(freeze, State) ->
-    guarded(fun() -> freeze(State) end).
+    megaphone_log:guarded(fun() -> freeze(State) end).
 
 %% @private
 -spec handle_call(term(), gen_server:from(), #state{}) -> {noreply, #state{}}.
@@ -79,7 +89,7 @@ handle_cast(_, State) ->
 -spec handle_info(term(), #state{}) ->
           {noreply, #state{}} | {noreply, #state{}, hibernate} | {stop, normal, #state{}}.
 handle_info(Info, State) ->
-    guarded(fun() -> info(Info, State) end).
+    megaphone_log:guarded(fun() -> info(Info, State) end).
 
 %% @private
 -spec format_status(gen_server:format_status()) -> gen_server:format_status().
@@ -91,15 +101,6 @@ format_status(Status) ->
                 (log, Log) -> [hidden || _ <- Log];
                 (_, Value) -> Value
              end, Status).
-
-%% An exception's arguments would reach the log by the crash report, whatever format_status/1 hides.
-guarded(Handle) ->
-    try Handle()
-    catch
-        Class:Reason:Stack ->
-            {Redacted, Calls} = megaphone_log:redact(Reason, Stack),
-            erlang:raise(Class, Redacted, Calls)
-    end.
 
 %% The audience.
 
@@ -127,10 +128,12 @@ info({megaphone_batch, Id, N, Answer}, State = #state{options = #{id := Id}, at_
         {true, Rest} -> answered(N, Answer, moved(State#state{at_port = Rest}));
         error -> {noreply, State}
     end;
+info({megaphone_delivered, Pid, Result}, State = #state{delivering = Delivering}) ->
+    delivered(Result, moved(State#state{delivering = lists:delete(Pid, Delivering)}));
 info({megaphone_port, connected}, State) ->
     pump(again(State#state{port = connected}));
 info({megaphone_port, disconnected}, State) ->
-    wait(again(State#state{port = disconnected}));
+    pump(again(State#state{port = disconnected}));
 info({timeout, _, overload}, State = #state{port = overloaded}) ->
     pump(State#state{port = connected});
 info({timeout, _, owner}, State = #state{owner = none}) ->
@@ -150,20 +153,19 @@ info({timeout, _, stall}, State = #state{options = #{stall_timeout := Stall}, mo
     end;
 info({'DOWN', Owner, process, _, _}, State = #state{owner = Owner}) ->
     ok = later(?OWNER_RETRY, owner),
-    wait(again(State#state{port = disconnected, owner = none}));
+    pump(again(State#state{port = disconnected, owner = none}));
 info(_, State) ->
     {noreply, State}.
 
 subscribe(State = #state{options = #{id := Id}}) ->
     Owner = erlang:monitor(process, megaphone_port),
     try megaphone_port:subscribe(Id) of
-        {ok, connected} -> pump(State#state{port = connected, owner = Owner});
-        {ok, disconnected} -> wait(State#state{port = disconnected, owner = Owner})
+        {ok, Port} -> pump(State#state{port = Port, owner = Owner})
     catch
         error:{megaphone_port, _} ->
             true = erlang:demonitor(Owner, [flush]),
             ok = later(?OWNER_RETRY, owner),
-            wait(State#state{port = disconnected, owner = none})
+            pump(State#state{port = disconnected, owner = none})
     end.
 
 %% What was at the port is to be asked for again.
@@ -172,20 +174,28 @@ again(State = #state{ready = Ready, at_port = AtPort}) ->
 
 %% To the port.
 
-%% Sends until enough batches are at the port; ends the broadcast when none is left.
-pump(State = #state{ready = [], at_port = AtPort}) when map_size(AtPort) =:= 0 ->
-    finish(done, State);
-pump(State) ->
-    case send(State) of
-        {ok, Next = #state{port = disconnected}} -> wait(Next);
+%% Delivers and sends what may be; ends the broadcast when nothing is left.
+pump(State = #state{failure = none}) ->
+    case send(deliver(State)) of
+        {ok, #state{ready = [], at_port = AtPort, formatted = [], delivering = []} = Done}
+          when map_size(AtPort) =:= 0 ->
+            finish(done, Done);
+        {ok, Next = #state{port = disconnected, delivering = []}} ->
+            %% There is nothing to do until the port is back.
+            ok = progress_state(waiting, Next),
+            {noreply, Next, hibernate};
         {ok, Next} ->
             ok = progress_state(running, Next),
             {noreply, Next};
-        {failed, Text, Next} -> fail(Text, Next)
-    end.
+        {failed, Text, Next} ->
+            fail(Text, Next)
+    end;
+pump(State) ->
+    fail(State).
 
 send(State = #state{options = #{batches_in_flight := Most}, port = connected, at_port = AtPort,
-                    ready = [N | Rest], table = Table}) when map_size(AtPort) < Most ->
+                    formatted = Formatted, ready = [N | Rest], table = Table})
+  when map_size(AtPort) + length(Formatted) < Most ->
     #{id := Id, templates := Templates, names := Names} = State#state.options,
     [{N, Batch}] = ets:lookup(Table, N),
     case megaphone_port:send_batch(Id, N, megaphone_batch:request(Templates, Names, Batch)) of
@@ -218,36 +228,10 @@ halve(N, Batch, State = #state{table = Table, ready = Ready, fresh = Fresh, opti
                        "shorten the template">>, State}
     end.
 
-%% There is nothing to do until the port is back.
-wait(State = #state{ready = [], at_port = AtPort}) when map_size(AtPort) =:= 0 ->
-    finish(done, State);
-wait(State) ->
-    ok = progress_state(waiting, State),
-    {noreply, State, hibernate}.
-
 %% From the port.
 
-answered(N, {done, Body}, State = #state{options = Options, table = Table, way = Way}) ->
-    #{templates := Templates, message := Message, progress := Progress} = Options,
-    [{N, Batch}] = ets:take(Table, N),
-    case megaphone_batch:texts(Body, length(Templates), Batch) of
-        {ok, Texts, DroppedIndexes} ->
-            %% The workers go on while this batch is routed.
-            case send(relieved(State)) of
-                {ok, Next} ->
-                    {Sent, Gone, Dropped} =
-                        megaphone_delivery:deliver(Way, Message, Batch, Texts, DroppedIndexes),
-                    ok = megaphone_progress:add(sent, Sent, Progress),
-                    ok = megaphone_progress:add(gone, Gone, Progress),
-                    ok = megaphone_progress:add(dropped, Dropped, Progress),
-                    ok = megaphone_progress:add(batches_done, 1, Progress),
-                    pump(Next);
-                {failed, Text, Next} ->
-                    fail(Text, Next)
-            end;
-        {error, Text} ->
-            fail(Text, State)
-    end;
+answered(N, {done, Body}, State = #state{formatted = Formatted}) ->
+    pump(relieved(State#state{formatted = Formatted ++ [{N, Body}]}));
 answered(N, {failed, too_large, _}, State = #state{table = Table}) ->
     [{N, Batch}] = ets:lookup(Table, N),
     case halve(N, Batch, State) of
@@ -256,6 +240,31 @@ answered(N, {failed, too_large, _}, State = #state{table = Table}) ->
     end;
 answered(_, {failed, Reason, Text}, State) ->
     fail([reason(Reason), ": ", Text], State).
+
+%% To the people.
+
+deliver(State = #state{options = Options, way = Way, table = Table,
+                       formatted = [{N, Body} | Rest], delivering = Delivering}) ->
+    case length(Delivering) < min(?MAX_DELIVERING, erlang:system_info(schedulers_online)) of
+        true ->
+            #{templates := Templates, message := Message} = Options,
+            [{N, Batch}] = ets:take(Table, N),
+            Pid = megaphone_delivery:start_link(Way, Message, Batch, length(Templates), Body),
+            deliver(State#state{formatted = Rest, delivering = [Pid | Delivering]});
+        false ->
+            State
+    end;
+deliver(State) ->
+    State.
+
+delivered({ok, {Sent, Gone, Dropped}}, State = #state{options = #{progress := Progress}}) ->
+    ok = megaphone_progress:add(sent, Sent, Progress),
+    ok = megaphone_progress:add(gone, Gone, Progress),
+    ok = megaphone_progress:add(dropped, Dropped, Progress),
+    ok = megaphone_progress:add(batches_done, 1, Progress),
+    pump(State);
+delivered({error, Text}, State) ->
+    fail(Text, State).
 
 relieved(State = #state{port = overloaded}) -> State#state{port = connected};
 relieved(State) -> State.
@@ -268,7 +277,15 @@ reason(Reason) -> atom_to_binary(Reason, utf8).
 
 %% The end.
 
-fail(Text, State = #state{options = #{progress := Progress}}) ->
+%% What is being delivered counts as what becomes of it.
+fail(Text, State = #state{failure = none}) ->
+    fail(State#state{failure = Text});
+fail(_, State) ->
+    fail(State).
+
+fail(State = #state{delivering = [_ | _]}) ->
+    {noreply, State#state{ready = [], at_port = #{}, formatted = []}};
+fail(State = #state{failure = Text, options = #{progress := Progress}}) ->
     Left = lists:foldl(fun(Counter, Rest) -> Rest - megaphone_progress:count(Counter, Progress) end,
                        megaphone_progress:count(recipients, Progress), [sent, gone, dropped]),
     ok = megaphone_progress:add(failed, Left, Progress),

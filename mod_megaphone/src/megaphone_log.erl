@@ -1,7 +1,7 @@
 %%% Lines that the port program sends for the node's log, and what the node says about it.
 -module(megaphone_log).
 
--export([new/0, line/4, emit/3, sanitise/1, redact/2]).
+-export([new/0, line/4, emit/3, sanitise/1, guarded/1]).
 -export_type([limiter/0]).
 
 -include("logger.hrl").
@@ -66,11 +66,15 @@ sanitise(Text) when byte_size(Text) > ?MAX_LINE ->
 sanitise(Text) ->
     visible(trim(Text), <<>>).
 
-%% @doc An exception as a crash report may show it: without arguments or values, which may
-%% hold message bodies.
--spec redact(term(), list()) -> {term(), list()}.
-redact(Reason, Stack) ->
-    {redact_reason(Reason), [redact_call(Call) || Call <- Stack]}.
+%% @doc Runs what has message bodies at hand. Its exceptions come as a crash report may show them:
+%% without arguments or values, which would reach the log whatever format_status/1 hides.
+-spec guarded(fun(() -> Result)) -> Result.
+guarded(Handle) ->
+    try Handle()
+    catch
+        Class:Reason:Stack ->
+            erlang:raise(Class, redact_reason(Reason), [redact_call(Call) || Call <- Stack])
+    end.
 
 redact_reason(Reason) when is_atom(Reason) -> Reason;
 redact_reason({Reason, _}) when is_atom(Reason) -> {Reason, redacted};

@@ -150,14 +150,7 @@ init(Options) ->
 -spec handle_event(gen_statem:event_type(), term(), atom(), #data{}) ->
           gen_statem:event_handler_result(atom()).
 handle_event(Type, Event, State, Data) ->
-    %% A reason with arguments in it would reach the supervisor's report, whatever
-    %% format_status/1 hides.
-    try handle(Type, Event, State, Data)
-    catch
-        Class:Reason:Stack ->
-            {Redacted, Calls} = megaphone_log:redact(Reason, Stack),
-            erlang:raise(Class, Redacted, Calls)
-    end.
+    megaphone_log:guarded(fun() -> handle(Type, Event, State, Data) end).
 
 %% @private
 -spec terminate(term(), atom(), #data{}) -> ok.

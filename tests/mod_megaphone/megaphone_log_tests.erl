@@ -17,12 +17,22 @@ sanitise_cuts_between_characters_test() ->
     Cut = megaphone_log:sanitise(<<"x", Long/binary>>),
     ?assertEqual(<<"x", (binary:part(Long, 0, 4094))/binary, "...">>, Cut).
 
-redact_test() ->
+guarded_test() ->
     Secret = <<"the body of a message">>,
-    {Reason, Stack} = megaphone_log:redact({badmatch, Secret}, [{m, f, [Secret, 2], []}, {m, g, 3, []}]),
-    ?assertEqual({{badmatch, redacted}, [{m, f, 2, []}, {m, g, 3, []}]}, {Reason, Stack}),
-    ?assertMatch({redacted, []}, megaphone_log:redact(Secret, [])),
-    ?assertMatch({function_clause, []}, megaphone_log:redact(function_clause, [])).
+    Same = fun(Value) -> megaphone_log:guarded(fun() -> Value end) end,
+    ?assertEqual(Secret, Same(Secret)),
+    [begin
+         {error, Shown, Stack} = raised(Raise),
+         ?assertEqual(Reason, Shown),
+         ?assertEqual(nomatch, string:find(io_lib:format("~p", [Stack]), "body of"))
+     end || {Raise, Reason} <- [{fun() -> ok = Same(Secret) end, {badmatch, redacted}},
+                                {fun() -> error(Secret) end, redacted},
+                                {fun() -> megaphone_log:sanitise([Secret]) end, badarg}]].
+
+raised(Raise) ->
+    try megaphone_log:guarded(Raise)
+    catch Class:Reason:Stack -> {Class, Reason, Stack}
+    end.
 
 %% Ten times what is admitted in a second, in well under a second.
 too_many_lines_test() ->

@@ -2,7 +2,7 @@
 %% reaches them.
 -module(people_standin).
 
--export([start/1, stop/0, open/3, open_dead/3, open_elsewhere/3, received/1, routed/0]).
+-export([start/1, stop/0, open/3, open_dead/3, open_elsewhere/3, received/1, routed/0, gate/1, pass/0]).
 
 -include_lib("stdlib/include/ms_transform.hrl").
 -include("xmpp.hrl").
@@ -25,7 +25,7 @@ start(Hosts) ->
     megaphone_test:standin(
       "-module(ejabberd_router).\n"
       "is_my_route(Host) -> lists:member(Host, ejabberd_option:hosts()).\n"
-      "route(Message) -> ets:insert(people_standin, {routed, Message}), ok.\n"),
+      "route(Message) -> ok = people_standin:pass(), ets:insert(people_standin, {routed, Message}), ok.\n"),
     ok.
 
 stop() ->
@@ -53,6 +53,19 @@ insert(User, Server, Resource, Pid) ->
                                         usr = {User, Server, Resource}, us = {User, Server},
                                         priority = 0}),
     Pid.
+
+%% What the router is to do: open, hold (until it is open again) or crash.
+gate(What) ->
+    true = ets:delete(?MODULE, gate),
+    true = ets:insert(?MODULE, {gate, What}),
+    ok.
+
+pass() ->
+    case ets:lookup(?MODULE, gate) of
+        [{gate, hold}] -> receive after 5 -> pass() end;
+        [{gate, crash}] -> crash;
+        _ -> ok
+    end.
 
 received(Pid) ->
     Pid ! {received, self()},
