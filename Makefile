@@ -33,6 +33,8 @@ format: setup  ## ruff's formatting and its safe fixes
 	@$(BIN)/ruff format .
 
 bench: setup  ## the benchmarks; results as tables and under bench/results
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade \
+	    --target .cache/peers -r bench/requirements-peers.txt || echo "bench: goes on without these peers"
 	@$(BIN)/python -m bench.codec
 	@$(BIN)/python -m bench.broadcast
 

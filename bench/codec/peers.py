@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import os
+import sys
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from erlang_port import etf
 
@@ -12,6 +15,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from erlang_port.etf import Term
+
+
+#: Where `make bench` installs what is measured beside this project and never used by it.
+PEERS: Final = Path(__file__).resolve().parents[2] / ".cache/peers"
 
 
 class Codec(NamedTuple):
@@ -50,35 +57,36 @@ def erlpack() -> Codec:
     """erlpack, Cython. It has strings where others have binaries, and no tuples of its own."""
 
     def load() -> Codec:
+        _find_in(PEERS)
         module = importlib.import_module("erlpack")
-        atom = module.Atom
-
-        def term(value: Term) -> Term:
-            if isinstance(value, etf.Atom):
-                return atom(str(value))
-            if isinstance(value, tuple):
-                return tuple(map(term, value))
-            if isinstance(value, list):
-                return list(map(term, value))
-            return value
-
+        term = _with_atoms(lambda atom: module.Atom(str(atom)))
         return Codec(_named("erlpack"), module.pack, module.unpack, term)
 
     return _load("erlpack", load)
 
 
 def erlport() -> Codec:
-    """The codec of erlport, pure Python."""
+    """The codec of erlport, pure Python, from a checkout that ERLPORT_HOME names.
+
+    It knows no atoms in UTF-8, which is how OTP 26 and later write all of them.
+    """
+    home = os.environ.get("ERLPORT_HOME")
+    if home is None:
+        return Codec("erlport", missing="ERLPORT_HOME names no checkout (PyPI's is for Python 2)")
 
     def load() -> Codec:
+        _find_in(Path(home, "priv/python3"))
         terms = importlib.import_module("erlport.erlterms")
-
-        def term(value: Term) -> Term:
-            return terms.decode(etf.encode(value))[0]
-
-        return Codec(_named("erlport"), terms.encode, lambda data: terms.decode(data)[0], term)
+        term = _with_atoms(lambda atom: terms.Atom(atom.encode()))
+        return Codec("erlport", terms.encode, lambda data: terms.decode(data)[0], term)
 
     return _load("erlport", load)
+
+
+def _find_in(directory: Path) -> None:
+    # Last: what the project itself uses is found where it always is.
+    if str(directory) not in sys.path:
+        sys.path.append(str(directory))
 
 
 def _named(package: str) -> str:
@@ -87,17 +95,21 @@ def _named(package: str) -> str:
 
 def _load(package: str, load: Callable[[], Codec]) -> Codec:
     try:
-        codec = load()
+        return load()
     except (ImportError, SyntaxError, PackageNotFoundError) as error:
         return Codec(package, missing=f"{type(error).__name__}: {error}")
-    probe = (etf.Atom("ok"), [b"x", (b"y", b"z")])
-    for way, work in (
-        ("decode", lambda: codec.decode and codec.decode(etf.encode(probe))),
-        ("encode", lambda: codec.encode and codec.encode(codec.term(probe))),
-    ):
-        try:
-            work()
-        # A peer that is broken on this Python is shown as such, whatever it raises.
-        except Exception as error:  # noqa: BLE001
-            return Codec(package, missing=f"{way} raises {type(error).__name__}: {error}")
-    return codec
+
+
+def _with_atoms(make: Callable[[etf.Atom], Term]) -> Callable[[Term], Term]:
+    """Gives what makes a peer's term of ours, where only atoms differ."""
+
+    def term(value: Term) -> Term:
+        if isinstance(value, etf.Atom):
+            return make(value)
+        if isinstance(value, tuple):
+            return tuple(map(term, value))
+        if isinstance(value, list):
+            return list(map(term, value))
+        return value
+
+    return term
