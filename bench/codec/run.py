@@ -173,13 +173,15 @@ def _seconds(job: Callable[[], object], repeats: int) -> float:
 
 def report(results: dict[str, Any], console: Console) -> None:
     """Prints the table: microseconds, and how many times as long erlang_py takes."""
-    table = Table(title="processor microseconds a term (median)", box=box.SIMPLE_HEAD)
+    table = Table(
+        title="processor microseconds a term (median)", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0)
+    )
     table.add_column("term", no_wrap=True)
-    table.add_column("way")
+    table.add_column("way", no_wrap=True)
     names = [name for name in results["codecs"] if name not in results["missing"]]
     for name in names:
         table.add_column(name.replace(" ", "\n"), justify="right", no_wrap=True)
-    table.add_column("ratio", justify="right")
+    table.add_column("ratio", justify="right", no_wrap=True)
     for row in results["rows"]:
         seconds = row["seconds"]
         micro = [f"{seconds[name] * 1e6:,.1f}" if name in seconds else "-" for name in names]
