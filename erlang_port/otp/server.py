@@ -1,0 +1,326 @@
+"""A process that runs a callback module: start, callbacks plain or async, system messages, the end.
+
+What `proc_lib`, `gen` and `sys` do for OTP's behaviours. A behaviour's engine derives from `Server`
+and says what its messages mean (`handle`), its state (`state`, `replace_state`), and how it
+terminates (`terminate`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, ClassVar, Final
+
+from erlang_port.etf import Atom, Term
+from erlang_port.otp import gen
+from erlang_port.otp.process import Process, Reference
+from erlang_port.otp.reasons import NORMAL, TIMEOUT, Exit, is_quiet, of_exception
+from erlang_port.otp.runtime import Runtime
+from erlang_port.otp.sys import Debug
+
+_log = logging.getLogger("megaphone.otp")
+
+_OK: Final = Atom("ok")
+_RUNNING: Final = Atom("running")
+_SUSPENDED: Final = Atom("suspended")
+
+#: What a message's handling leaves to be waited for.
+Waiting = Coroutine[Any, Any, None] | None
+
+
+class Ignored(Exception):  # noqa: N818  # OTP's word
+    """`init` said `Ignore`: the process ends as if nothing had been."""
+
+
+class Server:
+    """One server: its process, and what every behaviour does in the same way.
+
+    Attributes:
+        process: The process.
+        module: The callback module, an object.
+    """
+
+    __slots__ = ("_held", "debug", "module", "process")
+
+    #: OTP's name of the behaviour, for `sys:get_status` and the log.
+    behaviour: ClassVar[Atom]
+
+    def __init__(self, process: Process, module: Any) -> None:  # noqa: ANN401  # whatever has the callbacks
+        self.process = process
+        self.module = module
+        self.debug: Debug | None = None
+        self._held: deque[Term] | None = None
+
+    # What a behaviour says.
+
+    async def initialise(self, args: Term) -> None:
+        """Run the module's `init`.
+
+        Raises:
+            Ignored: It does not want to be started.
+            Exit: It cannot.
+        """
+        raise NotImplementedError
+
+    def begun(self) -> None:
+        """The server is started: who started it has its pid by now."""
+
+    def handle(self, message: Term) -> Waiting:
+        """Take a message that is no system message."""
+        raise NotImplementedError
+
+    async def terminate(self, reason: Term) -> None:
+        """Run the module's `terminate`, if it has one."""
+        raise NotImplementedError
+
+    def state(self) -> Term:
+        """What `sys:get_state` shows."""
+        raise NotImplementedError
+
+    def replace_state(self, change: Callable[[Term], Term]) -> Term:
+        """Change the state, for `sys:replace_state`; the new one."""
+        raise NotImplementedError
+
+    def misc(self) -> Term:
+        """What `sys:get_status` shows beside the state."""
+        return []
+
+    async def change_code(self, old_version: Term, extra: Term) -> None:
+        """Run the module's `code_change`, if it has one."""
+        raise NotImplementedError
+
+    # Messages.
+
+    def receive(self, message: Term) -> Waiting:
+        """Take any message."""
+        if type(message) is tuple and message:
+            tag = message[0]
+            if tag == gen.SYSTEM and len(message) == 3:
+                return self._system(message[1], message[2])
+            if tag == gen.EXIT and len(message) == 3 and message[1] is self.process.parent:
+                # gen_server(3): its parent's end is its own, whatever it traps.
+                return self.stop(message[2])
+        if self.debug is not None:
+            self.debug.received(self.process, message)
+        return self.handle(message)
+
+    def stop(self, reason: Term, error: BaseException | None = None) -> Coroutine[Any, Any, None]:
+        """Terminate and end; to be returned from `handle`, or awaited."""
+        return self._stop(reason, error)
+
+    async def _stop(self, reason: Term, error: BaseException | None) -> None:
+        try:
+            await self.terminate(reason)
+        except Exception as failure:  # noqa: BLE001  # as in OTP, what terminate raises is the reason
+            reason, error = of_exception(failure), failure
+        if not is_quiet(reason):
+            _log.error(
+                "%s %s terminating: %s",
+                self.behaviour,
+                self.process.label,
+                describe(reason),
+                exc_info=error if error is not None and not isinstance(error, Exit) else None,
+            )
+        self.process.end(reason)
+
+    # System messages (sys(3), "System Messages").
+
+    def _system(self, from_: gen.From, request: Term) -> Waiting:  # noqa: C901  # a case for each
+        match request:
+            case "get_state":
+                self._answer(from_, self.state)
+            case ("replace_state", change):
+                self._answer(from_, lambda: self.replace_state(change))
+            case "get_status":
+                from_.tag.reply(self._status())
+            case "suspend":
+                if self._held is None:
+                    self._held = deque()
+                    self.process.become(self._receive_suspended)
+                from_.tag.reply(_OK)
+            case "resume":
+                if self._held is not None:
+                    held, self._held = self._held, None
+                    self.process.mailbox.extendleft(reversed(held))
+                    self.process.become(self.receive)
+                from_.tag.reply(_OK)
+            case ("terminate", reason):
+                from_.tag.reply(_OK)
+                return self.stop(reason)
+            case ("change_code", _, old_version, extra):
+                return self._change_code(from_, old_version, extra)
+            case ("debug", what):
+                from_.tag.reply(self._debug(what))
+            case _:
+                from_.tag.reply((Atom("error"), (Atom("unknown_system_msg"), request)))
+        return None
+
+    def _receive_suspended(self, message: Term) -> Waiting:
+        if type(message) is tuple and len(message) == 3:
+            if message[0] == gen.SYSTEM:
+                return self._system(message[1], message[2])
+            if message[0] == gen.EXIT and message[1] is self.process.parent:
+                return self.stop(message[2])
+        assert self._held is not None  # noqa: S101  # only while it is suspended
+        self._held.append(message)
+        return None
+
+    def _answer(self, from_: gen.From, ask: Callable[[], Term]) -> None:
+        try:
+            answer = (_OK, ask())
+        except Exception as error:  # noqa: BLE001  # a callback's error is the asker's
+            from_.tag.reply((Atom("error"), (Atom("callback_failed"), of_exception(error))))
+        else:
+            from_.tag.reply(answer)
+
+    def _status(self) -> Term:
+        process = self.process
+        return (
+            Atom("status"),
+            process,
+            (Atom("module"), self.behaviour),
+            [
+                [],
+                _RUNNING if self._held is None else _SUSPENDED,
+                process.parent,
+                [] if self.debug is None else self.debug.options(),
+                [
+                    (Atom("header"), f"Status for {self.behaviour} {process.label}".encode()),
+                    (Atom("data"), [(b"Module", type(self.module).__qualname__.encode())]),
+                    (Atom("data"), [(b"State", self.state())]),
+                    *([] if (misc := self.misc()) == [] else [misc]),
+                ],
+            ],
+        )
+
+    async def _change_code(self, from_: gen.From, old_version: Term, extra: Term) -> None:
+        if self._held is None:
+            from_.tag.reply((Atom("error"), (Atom("unknown_system_msg"), Atom("change_code"))))
+            return
+        try:
+            await self.change_code(old_version, extra)
+        except Exception as error:  # noqa: BLE001  # as in OTP, the server goes on as it was
+            from_.tag.reply((Atom("error"), of_exception(error)))
+        else:
+            from_.tag.reply(_OK)
+
+    def _debug(self, what: Term) -> Term:
+        debug = self.debug or Debug()
+        answer = debug.change(what)
+        self.debug = debug if debug.wanted else None
+        return answer
+
+
+def describe(reason: Term) -> str:
+    """A reason for the log: without the values that a term may hold, which may be messages."""
+    match reason:
+        case ((kind, bytes(name), bytes(text)), list()) if kind == "python_error":
+            return f"{name.decode(errors='replace')}: {text.decode(errors='replace')}"
+        case str():
+            return str(reason)
+        case (str(first), *_):
+            return f"{{{first}, ...}}"
+    return type(reason).__name__
+
+
+async def start(
+    engine: Callable[[Process, Any], Server],
+    module: Any,  # noqa: ANN401  # whatever has the callbacks
+    args: Term,
+    *,
+    name: Term = None,
+    link: bool = False,
+    timeout: float | None = None,
+) -> Process | None:
+    """Start a server and wait until its `init` is done.
+
+    Args:
+        engine: The behaviour.
+        module: A class, which is made an object of, or an object with the callbacks.
+        args: For `init`.
+        name: None, or as `Runtime.register` takes it; the node gets it too once there is one.
+        link: Whether to link it to the process that runs now.
+        timeout: Seconds for `init`, or None.
+
+    Returns:
+        The process, or None: `init` said `Ignore`.
+
+    Raises:
+        StartError: It was not started; a linked starter gets no exit signal for that.
+    """
+    runtime = Runtime.here()
+    parent = runtime.running if link else None
+    label = _label(module, name)
+    process = Process(runtime, label, parent)
+    if name is not None:
+        try:
+            runtime.register(name, process)
+        except ValueError:
+            process.end(NORMAL)
+            raise gen.StartError((Atom("already_started"), runtime.whereis(name))) from None
+    server = engine(process, module() if isinstance(module, type) else module)
+    starting = _Starting()
+    process.watch(starting, starting)
+    process.run(_begin(server, args, starting))
+    try:
+        async with asyncio.timeout(timeout):
+            started = await starting.outcome
+    except TimeoutError:
+        process.exit("kill")
+        raise gen.StartError(TIMEOUT) from None
+    except asyncio.CancelledError:
+        process.exit("kill")
+        raise
+    finally:
+        process.unwatch(starting)
+    return process if started else None
+
+
+class _Starting(Reference):
+    """What who starts a server waits for: whether it is there, or why not."""
+
+    __slots__ = ("outcome",)
+
+    def __init__(self) -> None:
+        self.outcome: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+
+    def done(self, started: bool) -> None:
+        if not self.outcome.done():
+            self.outcome.set_result(started)
+
+    def down(self, reference: Reference, process: Process, reason: Term) -> None:
+        del reference, process
+        if not self.outcome.done():
+            self.outcome.set_exception(gen.StartError(reason))
+
+
+async def _begin(server: Server, args: Term, starting: _Starting) -> None:
+    process = server.process
+    try:
+        await server.initialise(args)
+    except Ignored:
+        starting.done(False)
+        process.end(NORMAL)
+    except Exception as error:  # noqa: BLE001  # whatever it raises, it is not started
+        if not isinstance(error, Exit):
+            _log.error("%s %s: init failed", server.behaviour, process.label, exc_info=error)
+        process.end(of_exception(error))
+    else:
+        if process.parent is not None:
+            process.link(process.parent)
+        starting.done(True)
+        process.become(server.receive)
+        server.begun()
+
+
+def _label(module: Any, name: Term) -> str:  # noqa: ANN401  # whatever has the callbacks
+    if name is not None:
+        return str(name[1] if type(name) is tuple else name)
+    return module.__name__ if isinstance(module, type) else type(module).__name__
+
+
+async def settled(value: Awaitable[Any] | Any) -> Any:  # noqa: ANN401  # a callback's result
+    """A callback's result, whether the callback was async or not."""
+    return await value if isinstance(value, Awaitable) else value
