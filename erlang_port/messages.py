@@ -10,7 +10,7 @@ from erlang_port.etf import Atom, Limits, Term, decode, encode
 #: The versions of the protocol that this end speaks.
 VERSIONS = (1,)
 #: The optional parts that this end knows.
-CAPABILITIES = (b"batches", b"calls", b"logs")
+CAPABILITIES = (b"batches", b"calls", b"logs", b"processes")
 
 Level: TypeAlias = Literal["debug", "info", "warning", "error", "critical"]
 ErrorKind: TypeAlias = Literal["overload", "timeout", "noproc", "badarg", "refused", "crash"]
@@ -84,6 +84,24 @@ class Replies(NamedTuple):
     replies: list[Reply]
 
 
+class Signal(NamedTuple):
+    """What passes between a process here and the node: `kind` says what, `payload` is a term.
+
+    `process` is the process's number; `ref` that of a call or a monitor, else 0.
+    """
+
+    process: int
+    kind: str
+    ref: int
+    payload: bytes
+
+
+class Signals(NamedTuple):
+    """Signals, several in a frame, each a term of its own in bytes."""
+
+    signals: list[Signal]
+
+
 class Batch(NamedTuple):
     """Format batch `n` of a broadcast. `payload` is the whole message as it came."""
 
@@ -125,6 +143,7 @@ Message: TypeAlias = (
     | Call
     | Cast
     | Replies
+    | Signals
     | Batch
     | BatchDone
     | BatchFailed
@@ -149,6 +168,7 @@ MESSAGES: dict[str, Rule] = {
     "call": Rule(5, ("node", "program"), ("program", "node", "worker"), credit=True),
     "cast": Rule(3, ("node", "program"), ("program", "node"), credit=True),
     "replies": Rule(2, ("node", "program", "worker"), ("program", "node"), credit=True),
+    "signals": Rule(2, ("node", "program"), ("program", "node"), credit=True),
     "batch": Rule(4, ("node",), ("program", "worker"), credit=True),
     "batch_done": Rule(4, ("worker",), ("program", "node"), credit=True),
     "batch_failed": Rule(5, ("program", "worker"), ("node",), credit=True),
@@ -159,7 +179,7 @@ _FREE = (Hello, Heartbeat, Credit)
 
 _OK, _ERROR = Atom("ok"), Atom("error")
 _HELLO, _HEARTBEAT, _CREDIT, _LOG = map(Atom, ("hello", "heartbeat", "credit", "log"))
-_CALL, _CAST, _REPLIES = map(Atom, ("call", "cast", "replies"))
+_CALL, _CAST, _REPLIES, _SIGNALS = map(Atom, ("call", "cast", "replies", "signals"))
 _BATCH, _DONE = Atom("batch"), Atom("batch_done")
 _FAILED, _CANCEL = Atom("batch_failed"), Atom("batch_cancel")
 
@@ -206,6 +226,8 @@ def _to_term(message: Message) -> Term:  # noqa: C901  # a case for each message
             return _CAST, name, content
         case Replies(replies):
             return _REPLIES, [(r.id, _OK if r.ok else _ERROR, r.answer) for r in replies]
+        case Signals(signals):
+            return _SIGNALS, [(s.process, Atom(s.kind), s.ref, s.payload) for s in signals]
         case BatchFailed(broadcast, n, reason, text):
             return _FAILED, broadcast, n, Atom(reason), text
         case BatchCancel(broadcast):
@@ -245,6 +267,8 @@ def _from_term(term: Term, payload: bytes) -> Message:  # noqa: C901  # a case f
             return Cast(name, content)
         case ("replies", list(items)):
             return Replies([_reply(item) for item in items])
+        case ("signals", list(items)):
+            return Signals([_signal(item) for item in items])
         case (
             "batch_failed",
             bytes(broadcast),
@@ -279,6 +303,22 @@ def _reply(item: Term) -> Reply:
             case (int(call_id), "error", bytes(answer)) if type(call_id) is int:
                 return Reply(call_id, False, answer)
     raise MessageError("an answer in a replies message is not {Id, ok | error, Binary}")
+
+
+def _signal(item: Term) -> Signal:
+    # By far the most frequent item: no pattern, whose checks of the types cost twice as much.
+    if type(item) is tuple and len(item) == 4:
+        process, kind, ref, payload = item
+        if (
+            type(process) is int
+            and process > 0
+            and type(kind) is Atom
+            and type(ref) is int
+            and ref >= 0
+            and type(payload) is bytes
+        ):
+            return Signal(process, kind, ref, payload)
+    raise MessageError("an item of a signals message is not {Process, Kind, Ref, Binary}")
 
 
 def _complaint(term: Term) -> str:

@@ -39,6 +39,7 @@ from erlang_port.messages import (
     MessageError,
     Replies,
     Reply,
+    Signals,
     costs_credit,
     decode_message,
     encode_message,
@@ -106,7 +107,7 @@ class Discarded(NamedTuple):
     reason: str
 
 
-Event: TypeAlias = Greeted | Answered | Discarded | Called | Cast | Batch | BatchCancel
+Event: TypeAlias = Greeted | Answered | Discarded | Called | Cast | Signals | Batch | BatchCancel
 
 
 class Protocol:
@@ -181,7 +182,7 @@ class Protocol:
                 events += [Answered(*reply) for reply in replies]
             case Call():
                 events.append(Called(message, len(payload) + HEADER))
-            case Cast() | Batch() | BatchCancel():
+            case Signals() | Batch() | Cast() | BatchCancel():
                 events.append(message)
             case Hello() | Log() | BatchDone() | BatchFailed():
                 events.append(Discarded("a message that a node does not send"))

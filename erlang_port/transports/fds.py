@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from erlang_port.etf import Atom, EtfError, Term, decode, encode
 from erlang_port.frames import frame
-from erlang_port.messages import ERROR_KINDS, Batch, BatchCancel, Cast, Level, Log, Reply
+from erlang_port.messages import ERROR_KINDS, Batch, BatchCancel, Cast, Level, Log, Reply, Signals
 from erlang_port.protocol import (
     Answered,
     Called,
@@ -268,7 +268,7 @@ class PortConnection:
         with self._exclusively() as protocol:
             protocol.handed_on()
 
-    def _handle(self, event: Event) -> None:
+    def _handle(self, event: Event) -> None:  # noqa: C901  # a case for each event
         match event:
             case Batch():
                 self.on_batch(event)
@@ -286,6 +286,9 @@ class PortConnection:
             case Cast():
                 # No name takes casts yet.
                 self._discard("a cast to a name that is not registered")
+            case Signals():
+                # No process here is known to the node yet.
+                self._discard("signals for processes that are not here")
             case Discarded(reason):
                 self._discard(reason)
 

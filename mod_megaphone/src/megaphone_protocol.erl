@@ -6,10 +6,10 @@
 -export([messages/0, versions/0, hello/1, greet/1]).
 -export([decode/1, decode_term/1, decode_answer/2, credited/1, describe/1]).
 -export([call_prefix/3, call_frame/2, call_size/1]).
--export_type([message/0, peer/0, error_kind/0, reason/0]).
+-export_type([message/0, signal/0, signal_kind/0, peer/0, error_kind/0, reason/0]).
 
 -define(VERSIONS, [1]).
--define(CAPABILITIES, [<<"batches">>, <<"calls">>, <<"logs">>]).
+-define(CAPABILITIES, [<<"batches">>, <<"calls">>, <<"logs">>, <<"processes">>]).
 
 %% Longest names, in bytes: a peer's name, a call's name, a broadcast's id.
 -define(MAX_NAME, 255).
@@ -29,8 +29,13 @@
                  | {call, Id :: integer(), Name :: binary(), term(), TimeoutMs :: pos_integer()}
                  | {cast, Name :: binary(), term()}
                  | {replies, [{Id :: integer(), ok | error, binary()}]}
+                 | {signals, [signal()]}
                  | {batch_done, binary(), non_neg_integer(), binary()}
                  | {batch_failed, binary(), non_neg_integer(), batch_failure(), binary()}.
+%% What a Python process does at the node.
+-type signal() :: {Process :: pos_integer(), signal_kind(), Ref :: non_neg_integer(), binary()}.
+-type signal_kind() :: reply | refuse | exit | send | cast | exit_signal | link | unlink
+                     | monitor | demonitor.
 -type peer() :: #{max_frame := pos_integer(), credit := non_neg_integer(),
                   capabilities := [binary()], version := binary(), name := binary()}.
 -type reason() :: compressed | not_a_term | unknown_message.
@@ -47,6 +52,7 @@ messages() ->
      {call, 5, [node, program], [program, node, worker], true},
      {cast, 3, [node, program], [program, node], true},
      {replies, 2, [node, program, worker], [program, node], true},
+     {signals, 2, [node, program], [program, node], true},
      {batch, 4, [node], [program, worker], true},
      {batch_done, 4, [worker], [program, node], true},
      {batch_failed, 5, [program, worker], [node], true},
@@ -185,6 +191,7 @@ valid({call, Id, Name, _Request, Timeout}) ->
     is_integer(Id) andalso is_name(Name) andalso is_integer(Timeout) andalso Timeout > 0;
 valid({cast, Name, _Message}) -> is_name(Name);
 valid({replies, Replies}) -> are_replies(Replies);
+valid({signals, Signals}) -> are_signals(Signals);
 valid({batch_done, Broadcast, N, Body}) ->
     is_name(Broadcast) andalso is_count(N) andalso is_binary(Body);
 valid({batch_failed, Broadcast, N, Reason, Text}) ->
@@ -197,6 +204,12 @@ are_replies([{Id, Outcome, Binary} | Rest]) ->
 are_replies(Rest) ->
     Rest =:= [].
 
+are_signals([{Process, Kind, Ref, Binary} | Rest]) ->
+    is_integer(Process) andalso Process > 0 andalso is_signal_kind(Kind)
+        andalso is_count(Ref) andalso is_binary(Binary) andalso are_signals(Rest);
+are_signals(Rest) ->
+    Rest =:= [].
+
 is_bytes(N) -> is_integer(N) andalso N > 0 andalso N =< ?MAX_BYTES.
 
 is_count(N) -> is_integer(N) andalso N >= 0.
@@ -206,6 +219,10 @@ is_name(Name) -> is_binary(Name) andalso byte_size(Name) =< ?MAX_NAME.
 is_level(Level) -> lists:member(Level, [debug, info, warning, error, critical]).
 
 is_error_kind(Kind) -> lists:member(Kind, [overload, timeout, noproc, badarg, refused, crash]).
+
+is_signal_kind(Kind) ->
+    lists:member(Kind, [reply, refuse, exit, send, cast, exit_signal, link, unlink,
+                        monitor, demonitor]).
 
 is_batch_failure(Reason) ->
     lists:member(Reason, [timeout, memory, too_large, bad_batch, crash]).

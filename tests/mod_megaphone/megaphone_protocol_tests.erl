@@ -37,6 +37,7 @@ words(Text) ->
 credited_as_listed_test() ->
     Messages = [{hello, #{}}, {heartbeat, 1, 0}, {credit, 1}, {log, info, <<>>, <<>>},
                 {call, 1, <<"a">>, x, 1}, {cast, <<"a">>, x}, {replies, []},
+                {signals, [{1, reply, 7, <<>>}, {2, exit, 0, <<131, 97, 1>>}]},
                 {batch_done, <<"b">>, 0, <<>>}, {batch_failed, <<"b">>, 0, crash, <<>>}],
     [begin
          {Tag, Arity, _, To, Credit} = lists:keyfind(element(1, M), 1, megaphone_protocol:messages()),
@@ -52,6 +53,9 @@ what_the_node_may_not_receive_is_no_message_test_() ->
                  {log, loud, <<>>, <<>>}, {log, info, "list", <<>>},
                  {call, 1, name, x, 5}, {call, 1, <<"a">>, x, 0}, {call, 1, binary:copy(<<"a">>, 256), x, 1},
                  {replies, [{1, ok, <<>>} | tail]}, {replies, [{1, maybe_ok, <<>>}]}, {replies, {}},
+                 {signals, {}}, {signals, [{1, reply, 7, <<>>} | tail]}, {signals, [{0, reply, 7, <<>>}]},
+                 {signals, [{1, call, 7, <<>>}]}, {signals, [{1, reply, -1, <<>>}]},
+                 {signals, [{1, reply, 7, "list"}]}, {signals, [{1, reply, 7}]},
                  {batch_done, <<"b">>, -1, <<>>}, {batch_failed, <<"b">>, 0, normal, <<>>},
                  {node, 1}]].
 
