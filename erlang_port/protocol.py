@@ -19,6 +19,7 @@ A payload that is no term, or no message of the protocol, is a `Discarded` event
 """
 
 from collections import deque
+from collections.abc import Sequence
 from typing import NamedTuple, TypeAlias
 
 from erlang_port.etf import EtfError, Term
@@ -39,6 +40,7 @@ from erlang_port.messages import (
     MessageError,
     Replies,
     Reply,
+    Signal,
     Signals,
     costs_credit,
     decode_message,
@@ -55,6 +57,8 @@ MAX_QUEUE = 32 * 1024 * 1024
 MAX_LOG_QUEUE = 1024 * 1024
 #: What an answer takes in a frame beside its own bytes, at most.
 _REPLY_OVERHEAD = 32
+#: What a signal takes in a frame beside its own bytes, at most.
+_SIGNAL_OVERHEAD = 64
 #: Credit is counted up to this many bytes; a node that gives more gives enough.
 _MAX_CREDIT = 1 << 40
 #: The longest heartbeat interval and timeout that make sense, milliseconds: an hour.
@@ -286,6 +290,26 @@ class Protocol:
             size += cost
         if group:
             self.send(Replies(group))
+
+    def signal(self, signals: Sequence[Signal]) -> None:
+        """Queue signals, in as few frames as hold them.
+
+        Raises:
+            Overload: Too much waits for credit, or one is longer than a frame; those from there on
+                were not queued.
+        """
+        limit = self._max_frame() - 64
+        group: list[Signal] = []
+        size = 0
+        for one in signals:
+            cost = len(one.payload) + _SIGNAL_OVERHEAD
+            if group and size + cost > limit:
+                self.send(Signals(group))
+                group, size = [], 0
+            group.append(one)
+            size += cost
+        if group:
+            self.send(Signals(group))
 
     def send(self, message: Message) -> None:
         """Queue a message.

@@ -23,7 +23,13 @@ CALL_TIMEOUT: Final = 5.0
 
 
 class Caller(Protocol):
-    """Takes the answer of a call."""
+    """Takes the answer of a call.
+
+    Attributes:
+        deadline: When nobody waits any more, on the monotonic clock in seconds; None: not known.
+    """
+
+    deadline: float | None
 
     def reply(self, value: Term) -> None:
         """Answer; from the second time on nothing happens."""
@@ -51,13 +57,15 @@ class StartError(Exception):
 class Request(Reference):
     """A call on its way: the caller's alias and monitor, and what waits for the answer."""
 
-    __slots__ = ("_answer", "_label", "_process", "_task")
+    __slots__ = ("_answer", "_label", "_process", "_task", "deadline")
 
     def __init__(self, label: Callable[[], Term]) -> None:
         self._answer: asyncio.Future[Term] = asyncio.get_running_loop().create_future()
         self._process: Process | None = None
         self._task: asyncio.Task[None] | None = None
         self._label = label
+        # Not known here, as in OTP: a server takes a call whose caller has given up.
+        self.deadline: float | None = None
 
     def send(self, process: Process, message: Term) -> None:
         """Send the request, and learn of its receiver's end."""
@@ -208,6 +216,8 @@ async def stop(
 
 
 class _Nobody:
+    deadline: float | None = None
+
     def reply(self, value: Term) -> None:
         """Nobody waits for this answer."""
 

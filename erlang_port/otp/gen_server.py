@@ -18,6 +18,7 @@ A callback may be `async def`; the server takes no other message meanwhile. Time
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, NamedTuple, TypeAlias, TypeVar
 
@@ -221,6 +222,9 @@ class _Engine(server.Server):
                 return self._after(result, None)
             if len(message) == 3 and message[0] == _CALL:
                 from_ = message[1]
+                deadline = from_.tag.deadline
+                if deadline is not None and time.monotonic() >= deadline:
+                    return None
                 return self._after(self._do(self.module.handle_call, message[2], from_), from_)
         return self._after(self._do(self.module.handle_info, message), None)
 

@@ -15,7 +15,7 @@ from erlang_port.otp.process import Process, Reference, running
 from erlang_port.otp.reasons import Exit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Sequence
 
 #: Seconds of turns after which the loop gets back to everything else.
 SLICE: Final = 0.005
@@ -47,6 +47,9 @@ class Remote(Protocol):
 
     async def call(self, target: Term, request: Term, timeout: float | None) -> Term:
         """Call a gen_server at the node."""
+
+    async def expose(self, process: Process, names: Sequence[Term]) -> ErlangPid:
+        """Have the node start a proxy for a process, with names of its own."""
 
 
 class Runtime:
@@ -131,6 +134,12 @@ class Runtime:
         if parent is not None:
             process.link(parent)
         process.run(body())
+        return process
+
+    def idle(self, label: str) -> Process:
+        """Start a process that does nothing and drops every message."""
+        process = Process(self, label)
+        process.become(lambda _: None)
         return process
 
     def register(self, name: Term, process: Process) -> None:

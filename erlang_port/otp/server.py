@@ -240,7 +240,8 @@ async def start(
         engine: The behaviour.
         module: A class, which is made an object of, or an object with the callbacks.
         args: For `init`.
-        name: None, or as `Runtime.register` takes it; the node gets it too once there is one.
+        name: None, or as `Runtime.register` takes it; the node has it too while there is a
+            connection to one.
         link: Whether to link it to the process that runs now.
         timeout: Seconds for `init`, or None.
 
@@ -260,6 +261,12 @@ async def start(
         except ValueError:
             process.end(NORMAL)
             raise gen.StartError((Atom("already_started"), runtime.whereis(name))) from None
+        if runtime.remote is not None:
+            try:
+                await runtime.remote.expose(process, [name])
+            except Exit as error:
+                process.end(NORMAL)
+                raise gen.StartError(error.reason) from None
     server = engine(process, module() if isinstance(module, type) else module)
     starting = _Starting()
     process.watch(starting, starting)

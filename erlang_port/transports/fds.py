@@ -8,12 +8,22 @@ import select
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from erlang_port.etf import Atom, EtfError, Term, decode, encode
 from erlang_port.frames import frame
-from erlang_port.messages import ERROR_KINDS, Batch, BatchCancel, Cast, Level, Log, Reply, Signals
+from erlang_port.messages import (
+    ERROR_KINDS,
+    Batch,
+    BatchCancel,
+    Cast,
+    Level,
+    Log,
+    Reply,
+    Signal,
+    Signals,
+)
 from erlang_port.protocol import (
     Answered,
     Called,
@@ -75,11 +85,13 @@ class PortConnection:
     Attributes:
         on_batch: Called with each batch, on the loop; must not wait.
         on_batch_cancel: Called with the broadcast whose batches are no longer wanted.
+        on_signals: Called with the signals of a frame, on the loop; must not wait.
     """
 
     def __init__(self, read_fd: int, write_fd: int, *, name: str, version: str) -> None:
         self.on_batch: Callable[[Batch], None] = lambda _: None
         self.on_batch_cancel: Callable[[bytes], None] = lambda _: None
+        self.on_signals: Callable[[Sequence[Signal]], None] = lambda _: None
         self._read_fd = read_fd
         self._write_fd = write_fd
         self._protocol = Protocol(name=name, version=version, os_pid=os.getpid())
@@ -194,6 +206,16 @@ class PortConnection:
             with contextlib.suppress(Overload), self._exclusively() as protocol:
                 protocol.send(Cast(name.encode(), message))
 
+    def send_signals(self, signals: Sequence[Signal]) -> None:
+        """Send signals, in as few frames as hold them; nothing when there is no connection.
+
+        Raises:
+            Overload: Too much waits for the node, or one is longer than a frame.
+        """
+        if self.connected:
+            with self._exclusively() as protocol:
+                protocol.signal(signals)
+
     def send_batch_answer(self, payload: bytes) -> None:
         """Send a `batch_done` or `batch_failed` on; nothing when there is no connection.
 
@@ -286,9 +308,8 @@ class PortConnection:
             case Cast():
                 # No name takes casts yet.
                 self._discard("a cast to a name that is not registered")
-            case Signals():
-                # No process here is known to the node yet.
-                self._discard("signals for processes that are not here")
+            case Signals(signals):
+                self.on_signals(signals)
             case Discarded(reason):
                 self._discard(reason)
 

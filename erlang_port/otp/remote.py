@@ -1,0 +1,369 @@
+"""Processes of this runtime as the node sees them, and processes at the node as this runtime does.
+
+A process that the node may reach is *exposed*: the node starts a proxy for it, a process of its own
+that has its names. What reaches the proxy comes here as signals, and what the process does with
+processes at the node goes there (docs/protocol.md, "Signals"). The node decides what is allowed.
+
+A process without a proxy gets one, without a name, with the first signal that it sends to the node.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from erlang_port.etf import Atom, EtfError, Term, decode, encode
+from erlang_port.etf import Pid as ErlangPid
+from erlang_port.messages import Signal
+from erlang_port.otp import gen
+from erlang_port.otp.outward import outward
+from erlang_port.otp.reasons import NOPROC, TIMEOUT, Exit
+from erlang_port.transports.calls import CallError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from erlang_port.otp.process import Process, Reference
+    from erlang_port.otp.runtime import Runtime
+
+_log = logging.getLogger("megaphone.otp")
+
+#: The names that answer at the node.
+_PROCESSES: Final = "processes"
+_ERLANG: Final = "erlang"
+
+#: Seconds that the node has to start a proxy.
+EXPOSE_TIMEOUT: Final = 5.0
+#: Seconds that a call to the node waits where its caller would wait for ever: the node's own limit.
+LONGEST_CALL: Final = 30.0
+
+_NOCONNECTION: Final = Atom("noconnection")
+_CALLS: Final = {
+    "call": gen.CALL,
+    "sync_event": Atom("$gen_sync_event"),
+    "sync_all_event": Atom("$gen_sync_all_state_event"),
+}
+_EVENTS: Final = {
+    "cast": gen.CAST,
+    "event": Atom("$gen_event"),
+    "all_event": Atom("$gen_all_state_event"),
+}
+
+
+class Port(Protocol):
+    """What of the connection to the node is used here."""
+
+    def send_signals(self, signals: Sequence[Signal]) -> None:
+        """Send signals in as few frames as hold them."""
+
+    async def call(self, name: str, request: Term, timeout: float) -> Term:
+        """Call a name at the node."""
+
+
+class NodeCaller:
+    """Takes the answer of a call that came from the node.
+
+    Attributes:
+        deadline: When nobody waits any more, on the monotonic clock in seconds, or None: not known.
+    """
+
+    __slots__ = ("_node", "_process", "_ref", "deadline")
+
+    def __init__(self, node: Node, process: int, ref: int, deadline: float | None) -> None:
+        self._node: Node | None = node
+        self._process = process
+        self._ref = ref
+        self.deadline = deadline
+
+    def reply(self, value: Term) -> None:
+        """See `erlang_port.otp.gen.Caller`."""
+        node, self._node = self._node, None
+        if node is not None:
+            node.answer(self._process, self._ref, value)
+
+
+class Node:
+    """The node, for the processes of one runtime.
+
+    Args:
+        runtime: Whose processes.
+        port: The connection.
+    """
+
+    def __init__(self, runtime: Runtime, port: Port) -> None:
+        self._runtime = runtime
+        self._port = port
+        self._proxies: dict[int, ErlangPid] = {}
+        # What processes send that have no proxy yet.
+        self._waiting: dict[int, list[Signal]] = {}
+        self._exposing: set[asyncio.Task[None]] = set()
+        self._monitors: dict[int, tuple[Process, Reference, Term]] = {}
+        self._numbers: dict[Reference, int] = {}
+        self._next_monitor = 1
+        self._outgoing: list[Signal] = []
+        # Sends for whoever is no process.
+        self._nobody: Process | None = None
+
+    # Proxies.
+
+    def proxy(self, process: Process) -> ErlangPid | None:
+        """The pid at the node of an exposed process."""
+        return self._proxies.get(process.id)
+
+    async def expose(self, process: Process, names: Sequence[Term] = ()) -> ErlangPid:
+        """Start a proxy for a process, with names in the node's registry or in `global`.
+
+        Args:
+            process: Which one; it must live.
+            names: An atom or string, `{local, Name}` or `{global, Name}` each.
+
+        Raises:
+            Exit: The node refused: a name is taken, or there are too many.
+        """
+        request = (Atom("start"), process.id, [_scoped(name) for name in names])
+        try:
+            pid = await self._port.call(_PROCESSES, request, EXPOSE_TIMEOUT)
+        except CallError as error:
+            raise Exit((Atom(error.kind), error.text.encode())) from None
+        except (TimeoutError, ConnectionError):
+            raise Exit(_NOCONNECTION) from None
+        if not isinstance(pid, ErlangPid):
+            raise Exit((Atom("badarg"), b"the node's answer is no pid"))
+        self._proxies[process.id] = pid
+        if not process.alive:
+            self._queue(Signal(process.id, "exit", 0, _payload(process.exit_reason, self)))
+        return pid
+
+    def ended(self, process: Process, reason: Term) -> None:
+        """See `erlang_port.otp.runtime.Remote`."""
+        self._waiting.pop(process.id, None)
+        if self._proxies.pop(process.id, None) is not None:
+            self._queue(Signal(process.id, "exit", 0, _payload(reason, self)))
+        for number in [n for n, (owner, _, _) in self._monitors.items() if owner is process]:
+            self._forget_monitor(number)
+
+    # From the node.
+
+    def take(self, signals: Sequence[Signal]) -> None:
+        """Take signals in their order."""
+        processes = self._runtime.processes
+        for signal in signals:
+            process = processes.get(signal.process)
+            if process is None:
+                # Its end is on its way to the proxy, and the caller learns of that.
+                continue
+            try:
+                term = decode(signal.payload)
+            except EtfError as error:
+                _log.warning("a signal of the node's is no term: %s", error)
+                if signal.ref and signal.kind != "down":
+                    self._refuse(signal, (Atom("badarg"), str(error).encode()))
+                continue
+            self._take(process, signal, term)
+
+    def _take(self, process: Process, signal: Signal, term: Term) -> None:
+        kind = signal.kind
+        if kind in _CALLS:
+            pid, request, timeout = term
+            deadline = None if timeout == "infinity" else time.monotonic() + timeout / 1000
+            caller = NodeCaller(self, process.id, signal.ref, deadline)
+            process.send((_CALLS[kind], gen.From(pid, caller), request))
+        elif kind in _EVENTS:
+            process.send((_EVENTS[kind], term))
+        elif kind == "info":
+            process.send(term)
+        elif kind == "system":
+            pid, request = term
+            caller = NodeCaller(self, process.id, signal.ref, None)
+            process.send((gen.SYSTEM, gen.From(pid, caller), request))
+        elif kind == "exit":
+            sender, reason = term
+            if sender == self._proxies.get(process.id):
+                # The proxy itself was killed.
+                del self._proxies[process.id]
+                process.end(reason)
+            else:
+                process.signal(sender, reason)
+        elif kind == "down":
+            self._down(signal.ref, term)
+
+    def _down(self, number: int, term: Term) -> None:
+        found = self._monitors.get(number)
+        if found is not None:
+            process, reference, _ = found
+            self._forget_monitor(number)
+            target, reason = term
+            process.down(reference, target, reason)
+
+    # To the node.
+
+    def answer(self, process: int, ref: int, value: Term) -> None:
+        """Answer a call."""
+        try:
+            payload = encode(value)
+        except EtfError:
+            payload = encode(outward(value, self.proxy))
+        self._queue(Signal(process, "reply", ref, payload))
+
+    def _refuse(self, signal: Signal, reason: Term) -> None:
+        self._queue(Signal(signal.process, "refuse", signal.ref, encode(reason)))
+
+    def send(self, sender: Process | None, target: Term, message: Term) -> None:
+        """See `erlang_port.otp.runtime.Remote`."""
+        kind = "send"
+        if type(message) is tuple and len(message) == 2 and message[0] == gen.CAST:
+            kind, message = "cast", message[1]
+        self._signal(sender, kind, 0, (_target(target), message))
+
+    def exit(self, sender: Process | None, target: ErlangPid, reason: Term) -> None:
+        """See `erlang_port.otp.runtime.Remote`."""
+        self._signal(sender, "exit_signal", 0, (target, reason))
+
+    def link(self, process: Process, other: ErlangPid) -> None:
+        """See `erlang_port.otp.runtime.Remote`."""
+        self._signal(process, "link", 0, other)
+
+    def unlink(self, process: Process, other: ErlangPid) -> None:
+        """See `erlang_port.otp.runtime.Remote`."""
+        self._signal(process, "unlink", 0, other)
+
+    def monitor(self, process: Process, reference: Reference, target: Term) -> None:
+        """See `erlang_port.otp.runtime.Remote`."""
+        number, self._next_monitor = self._next_monitor, self._next_monitor + 1
+        self._monitors[number] = (process, reference, target)
+        self._numbers[reference] = number
+        self._signal(process, "monitor", number, _target(target))
+
+    def demonitor(self, process: Process, reference: Reference) -> None:
+        """See `erlang_port.otp.runtime.Remote`."""
+        number = self._numbers.get(reference)
+        if number is not None:
+            self._forget_monitor(number)
+            self._signal(process, "demonitor", number, None)
+
+    def _forget_monitor(self, number: int) -> None:
+        _, reference, _ = self._monitors.pop(number)
+        del self._numbers[reference]
+
+    async def call(self, target: Term, request: Term, timeout: float | None) -> Term:
+        """See `erlang_port.otp.runtime.Remote`.
+
+        Raises:
+            Exit: `{refused, Text}`: the node's configuration does not allow it; `noproc`,
+                `timeout`, `noconnection`, or `{crash, Text}`.
+        """
+        seconds = LONGEST_CALL if timeout is None else min(timeout, LONGEST_CALL)
+        asked = (Atom("call"), _target(target), request, int(seconds * 1000))
+        return await self._ask(asked, seconds)
+
+    async def rpc(
+        self, module: str, function: str, args: list[Term], timeout: float = gen.CALL_TIMEOUT
+    ) -> Term:
+        """Apply a function at the node that the module's option `allowed_functions` names.
+
+        Args:
+            module: Its module.
+            function: Its name.
+            args: Its arguments.
+            timeout: Seconds; 30 at most.
+
+        Raises:
+            Exit: As for `call`.
+        """
+        seconds = min(timeout, LONGEST_CALL)
+        asked = (
+            Atom("rpc"),
+            module.encode(),
+            function.encode(),
+            args,
+            int(seconds * 1000),
+        )
+        return await self._ask(asked, seconds)
+
+    async def _ask(self, request: Term, seconds: float) -> Term:
+        try:
+            return await self._port.call(_ERLANG, request, seconds)
+        except CallError as error:
+            if error.kind == "noproc":
+                raise Exit(NOPROC) from None
+            if error.kind == "timeout":
+                raise Exit(TIMEOUT) from None
+            raise Exit((Atom(error.kind), error.text.encode())) from None
+        except TimeoutError:
+            raise Exit(TIMEOUT) from None
+        except ConnectionError:
+            raise Exit(_NOCONNECTION) from None
+
+    def _signal(self, process: Process | None, kind: str, ref: int, term: Term) -> None:
+        sender = process or self._anybody()
+        signal = Signal(sender.id, kind, ref, _payload(term, self))
+        if sender.id in self._proxies:
+            self._queue(signal)
+        elif sender.id in self._waiting:
+            self._waiting[sender.id].append(signal)
+        elif sender.alive:
+            self._waiting[sender.id] = [signal]
+            task = asyncio.get_running_loop().create_task(self._expose_sender(sender))
+            self._exposing.add(task)
+            task.add_done_callback(self._exposing.discard)
+
+    async def _expose_sender(self, process: Process) -> None:
+        try:
+            await self.expose(process)
+        except Exit as error:
+            _log.warning("%s cannot reach the node: %s", process.label, error.reason)
+            dropped = self._waiting.pop(process.id, [])
+            for signal in dropped:
+                if signal.kind == "monitor":
+                    self._down(signal.ref, (None, _NOCONNECTION))
+            return
+        for signal in self._waiting.pop(process.id, []):
+            self._queue(signal)
+
+    def _anybody(self) -> Process:
+        if self._nobody is None or not self._nobody.alive:
+            self._nobody = self._runtime.idle("nobody")
+        return self._nobody
+
+    def _queue(self, signal: Signal) -> None:
+        # Those of one turn of the loop travel together.
+        if not self._outgoing:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._outgoing.append(signal)
+
+    def _flush(self) -> None:
+        signals, self._outgoing = self._outgoing, []
+        self._port.send_signals(signals)
+
+
+def attach(runtime: Runtime, port: Port) -> Node:
+    """Make a connection to the node the runtime's way to it."""
+    node = Node(runtime, port)
+    runtime.remote = node
+    return node
+
+
+def _scoped(name: Term) -> tuple[Atom, bytes]:
+    if type(name) is tuple and len(name) == 2 and name[0] in {"local", "global"}:
+        return Atom(name[0]), str(name[1]).encode()
+    return Atom("local"), str(name).encode()
+
+
+def _target(target: Term) -> Term:
+    """A pid or name as the node takes it: names are atoms."""
+    if isinstance(target, ErlangPid):
+        return target
+    if type(target) is tuple and len(target) == 2 and target[0] == "local":
+        return Atom(target[1])
+    if type(target) is tuple and len(target) == 2 and target[0] == "global":
+        return Atom("global"), target[1]
+    return Atom(target) if isinstance(target, str) else target
+
+
+def _payload(term: Any, node: Node) -> bytes:  # noqa: ANN401  # any term
+    try:
+        return encode(term)
+    except EtfError:
+        return encode(outward(term, node.proxy))
