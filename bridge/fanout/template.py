@@ -149,11 +149,15 @@ def _check_statements(tree: nodes.Template) -> None:
 
 
 def _names_used(tree: nodes.Template) -> list[str]:
-    unknown = find_undeclared_variables(tree) - NAMES.keys()
+    undeclared = find_undeclared_variables(tree)
+    unknown = undeclared - NAMES.keys()
     # A name that is set in one branch only counts as undeclared too: that is the author's own
     # matter, and an error for a recipient who takes the other branch.
     unknown -= {name.name for name in tree.find_all(nodes.Name) if name.ctx != "load"}
     unknown -= {macro.name for macro in tree.find_all(nodes.Macro)}
+    # Outside of the author's own loops it is the loop over the batch, which knows the recipients
+    # before and after; a macro or parameter of that name elsewhere changes nothing about it.
+    unknown |= undeclared & {"loop"}
     loaded = [name for name in tree.find_all(nodes.Name) if name.ctx == "load"]
     for name in loaded:
         if name.name in unknown or name.name in RESERVED or name.name == "self":

@@ -79,7 +79,10 @@ class WorkerProcess:
     @classmethod
     async def _spawn(cls, memory_limit: int) -> WorkerProcess:
         loop = asyncio.get_running_loop()
-        ours, theirs = socket.socketpair()
+        try:
+            ours, theirs = socket.socketpair()
+        except OSError as error:
+            raise WorkerError(f"cannot be started: {error.strerror or error}") from None
         ours.setblocking(False)
         with theirs:
             try:

@@ -34,7 +34,7 @@
 check(Scope) ->
     Hosts = case Scope of
                 all -> ejabberd_option:hosts();
-                {host, Named} -> [Named]
+                {hosts, Named} -> Named
             end,
     case [{Host, Type} || Host <- Hosts, Type <- [ejabberd_option:sm_db_type(Host)],
                           Type =/= mnesia] of
@@ -79,17 +79,21 @@ freeze(Scope, Unit, Size, Table, Resolved) ->
     #{recipients => Recipients, batches => Batches, left_out => LeftOut}.
 
 %% In a cluster the table holds everybody's sessions.
-spec(all, session) ->
+spec(Scope, Unit) ->
+    [{Head, Guards, Result}] = spec(Unit),
+    [{Head, Guards ++ guards(Scope), Result}].
+
+%% `$3` is the server in both: variables are numbered as they appear.
+spec(session) ->
     ets:fun2ms(fun(#session{sid = {_, Pid}, usr = {User, Server, Resource}})
                      when node(Pid) =:= node() -> {User, Server, Resource, Pid} end);
-spec(all, account) ->
-    ets:fun2ms(fun(#session{sid = {_, Pid}, us = Account}) when node(Pid) =:= node() -> Account end);
-spec({host, Host}, session) ->
-    ets:fun2ms(fun(#session{sid = {_, Pid}, usr = {User, Server, Resource}})
-                     when node(Pid) =:= node(), Server =:= Host -> {User, Server, Resource, Pid} end);
-spec({host, Host}, account) ->
+spec(account) ->
     ets:fun2ms(fun(#session{sid = {_, Pid}, us = {User, Server}})
-                     when node(Pid) =:= node(), Server =:= Host -> {User, Server} end).
+                     when node(Pid) =:= node() -> {User, Server} end).
+
+guards(all) -> [];
+guards({hosts, Hosts}) ->
+    [list_to_tuple(['orelse', false | [{'=:=', '$3', Host} || Host <- Hosts]])].
 
 walk('$end_of_table', Walk) ->
     Walk;

@@ -13,7 +13,8 @@
 -define(MAX_JID, 3071).
 -define(KEYS, [<<"from">>, <<"subject">>, <<"template">>, <<"to">>, <<"type">>]).
 
--type scope() :: all | {host, LServer :: binary()}.
+%% Sessions of every host, or of some.
+-type scope() :: all | {hosts, [LServer :: binary()]}.
 %% Templates: the body's, then the subject's if there is one. `from` undefined: each recipient
 %% sees their own host.
 -type request() :: #{templates := [binary(), ...],
@@ -107,13 +108,22 @@ sendable(<<>>, _) -> ok;
 sendable(_, At) -> {invalid, At}.
 
 scope(<<"online">>) ->
-    all;
+    Hosts = mod_megaphone:hosts(),
+    case ejabberd_option:hosts() -- Hosts of
+        [] -> all;
+        _ -> {hosts, Hosts}
+    end;
 scope(<<"online@", Host/binary>>) when byte_size(Host) =< ?MAX_JID ->
     LServer = jid:nameprep(Host),
-    case LServer =/= error andalso lists:member(LServer, ejabberd_option:hosts()) of
-        true -> {host, LServer};
-        false -> stop(<<"to">>, [short(Host), " is no virtual host of this node"],
-                      <<"give one of those in the option hosts of ejabberd.yml">>)
+    Served = LServer =/= error andalso lists:member(LServer, ejabberd_option:hosts()),
+    case Served andalso lists:member(LServer, mod_megaphone:hosts()) of
+        true -> {hosts, [LServer]};
+        false when Served ->
+            stop(<<"to">>, ["mod_megaphone does not run on ", LServer],
+                 <<"add it to the modules of this host in ejabberd.yml, or name another">>);
+        false ->
+            stop(<<"to">>, [short(Host), " is no virtual host of this node"],
+                 <<"give one of those in the option hosts of ejabberd.yml">>)
     end;
 scope(Other) ->
     stop(<<"to">>, [short(Other), " is no audience"],

@@ -7,7 +7,7 @@
 %% gen_mod
 -export([start/2, stop/1, reload/3, depends/2, mod_options/1, mod_opt_type/1, mod_doc/0]).
 %% The package
--export([option/1, version/0, loaded_versions/0, stale_modules/0]).
+-export([option/1, hosts/0, version/0, loaded_versions/0, stale_modules/0]).
 
 -include("logger.hrl").
 -include("megaphone.hrl").
@@ -15,7 +15,7 @@
 %% The node's options while the tree runs.
 -define(OPTIONS, {?MODULE, options}).
 %% Every module of the package but this one, which ejabberd's ext_mod loads and purges itself,
-%% has a name that begins so.
+%% has a name that begins so, and stands in the same directory: others may use such names, too.
 -define(PREFIX, "megaphone_").
 
 -type options() :: #{atom() => term()}.
@@ -61,6 +61,11 @@ option(Name) ->
         undefined -> maps:get(Name, effective(maps:from_list(mod_options(<<>>))));
         Options -> maps:get(Name, Options)
     end.
+
+%% @doc The vhosts on which the module runs.
+-spec hosts() -> [binary()].
+hosts() ->
+    [Host || Host <- ejabberd_option:hosts(), gen_mod:is_loaded(Host, ?MODULE)].
 
 -spec version() -> binary().
 version() ->
@@ -153,18 +158,20 @@ load_siblings() ->
 %% The package's own directory names the modules: no list to keep, and the version that is
 %% installed now decides.
 siblings_on_disk() ->
-    case code:which(?MODULE) of
-        Path when is_list(Path) ->
-            [list_to_atom(filename:basename(Beam, ".beam"))
-             || Beam <- filelib:wildcard(filename:join(filename:dirname(Path), ?PREFIX "*.beam"))];
-        _ ->
-            []
-    end.
+    [list_to_atom(filename:basename(Beam, ".beam"))
+     || Beam <- filelib:wildcard(filename:join(directory(), ?PREFIX "*.beam"))].
 
 %% Those of an older version that the installed one does not have any more, too.
 loaded_siblings() ->
-    lists:sort([Module || {Module, _} <- code:all_loaded(),
-                          lists:prefix(?PREFIX, atom_to_list(Module))]).
+    Directory = directory(),
+    lists:sort([Module || {Module, Path} <- code:all_loaded(),
+                          lists:prefix(?PREFIX, atom_to_list(Module)),
+                          is_list(Path), filename:dirname(Path) =:= Directory]).
+
+%% Where this module was loaded from; its file may be gone by now.
+directory() ->
+    {file, Path} = code:is_loaded(?MODULE),
+    filename:dirname(Path).
 
 load(Module) ->
     _ = code:purge(Module),

@@ -11,8 +11,8 @@ audience_test_() ->
 backend_test_() ->
     {setup, fun() -> people_standin:start([<<"localhost">>, <<"sql.test">>]) end,
      fun(_) -> people_standin:stop() end,
-     [?_assertEqual(ok, megaphone_audience:check({host, <<"localhost">>})),
-      ?_assertMatch({error, #{field := <<"to">>}}, megaphone_audience:check({host, <<"sql.test">>})),
+     [?_assertEqual(ok, megaphone_audience:check({hosts, [<<"localhost">>]})),
+      ?_assertMatch({error, #{field := <<"to">>}}, megaphone_audience:check({hosts, [<<"sql.test">>]})),
       ?_assertMatch({error, #{field := <<"to">>, what := <<"the sessions of sql.test", _/binary>>}},
                     megaphone_audience:check(all))]}.
 
@@ -45,9 +45,11 @@ everybody() ->
 one_host() ->
     _ = people_standin:open(<<"u">>, <<"localhost">>, <<"r">>),
     Pid = people_standin:open(<<"u">>, <<"a.test">>, <<"r">>),
-    {_, Batches, _} = freeze({host, <<"a.test">>}, session, 10),
+    {_, Batches, _} = freeze({hosts, [<<"a.test">>]}, session, 10),
     ?assertEqual([{<<"u">>, <<"a.test">>, <<"r">>, Pid}], rows(Batches)),
-    {#{recipients := 1}, [Batch], _} = freeze({host, <<"a.test">>}, account, 10),
+    {#{recipients := 0}, [], _} = freeze({hosts, []}, session, 10),
+    {#{recipients := 2}, [_], _} = freeze({hosts, [<<"a.test">>, <<"localhost">>]}, session, 10),
+    {#{recipients := 1}, [Batch], _} = freeze({hosts, [<<"a.test">>]}, account, 10),
     ?assertEqual([{<<"u">>, <<"a.test">>}], megaphone_batch:accounts(Batch)).
 
 accounts_once() ->
@@ -67,7 +69,7 @@ own_sessions_only() ->
     Pid = people_standin:open(<<"near">>, <<"localhost">>, <<"r">>),
     [begin
          {#{recipients := 1}, _, _} = freeze(Scope, Unit, 10)
-     end || Scope <- [all, {host, <<"localhost">>}], Unit <- [session, account]],
+     end || Scope <- [all, {hosts, [<<"localhost">>]}], Unit <- [session, account]],
     {_, Batches, _} = freeze(all, session, 10),
     ?assertEqual([{<<"near">>, <<"localhost">>, <<"r">>, Pid}], rows(Batches)).
 

@@ -7,8 +7,7 @@ commands_test_() ->
     {foreach,
      fun() ->
              ok = people_standin:start([<<"localhost">>, <<"a.test">>]),
-             _ = megaphone_test:standin("-module(gen_mod).\nis_loaded(<<\"localhost\">>, mod_megaphone) -> true;\n"
-                                        "is_loaded(_, _) -> false.\n"),
+             ok = people_standin:without_module(<<"a.test">>),
              _ = port_standin:install(),
              _ = port_standin:start(connected),
              {ok, Broadcasts} = megaphone_broadcasts:start_link(),
@@ -24,7 +23,6 @@ commands_test_() ->
                   end || Pid <- Pids],
              port_standin:stop(),
              port_standin:remove(),
-             megaphone_test:remove_standin(gen_mod),
              people_standin:stop()
      end,
      [fun specs/0, fun broadcast/0, fun bad_requests/0, fun unknown_broadcast/0, fun status/0,

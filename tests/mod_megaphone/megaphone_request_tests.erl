@@ -6,7 +6,7 @@
 request_test_() ->
     {setup, fun() -> people_standin:start([<<"localhost">>, <<"a.test">>]) end,
      fun(_) -> people_standin:stop() end,
-     [fun least/0, fun everything/0, fun host_is_prepared/0 | refusals()]}.
+     [fun least/0, fun everything/0, fun host_is_prepared/0 | refusals()] ++ [fun hosts_without_the_module/0]}.
 
 least() ->
     ?assertEqual({ok, #{templates => [<<"Hi">>], scope => all, type => headline, from => undefined}},
@@ -17,12 +17,22 @@ everything() ->
                       #{<<"template">> => <<"Zoë 👋\t\r\n"/utf8>>, <<"subject">> => <<"S">>,
                         <<"to">> => <<"online@a.test">>, <<"type">> => <<"chat">>,
                         <<"from">> => <<"News@A.test">>}),
-    ?assertMatch(#{templates := [<<"Zoë 👋\t\r\n"/utf8>>, <<"S">>], scope := {host, <<"a.test">>},
+    ?assertMatch(#{templates := [<<"Zoë 👋\t\r\n"/utf8>>, <<"S">>], scope := {hosts, [<<"a.test">>]},
                    type := chat, from := #jid{luser = <<"news">>, lserver = <<"a.test">>}}, Request).
 
 host_is_prepared() ->
-    ?assertMatch({ok, #{scope := {host, <<"a.test">>}}},
+    ?assertMatch({ok, #{scope := {hosts, [<<"a.test">>]}}},
                  megaphone_request:parse(#{<<"template">> => <<"Hi">>, <<"to">> => <<"online@A.TEST">>})).
+
+%% Last: it stays so.
+hosts_without_the_module() ->
+    ok = people_standin:without_module(<<"a.test">>),
+    Online = #{<<"template">> => <<"Hi">>, <<"to">> => <<"online">>},
+    ?assertMatch({ok, #{scope := {hosts, [<<"localhost">>]}}}, megaphone_request:parse(Online)),
+    ?assertMatch({ok, #{scope := {hosts, [<<"localhost">>]}}},
+                 megaphone_request:parse(Online#{<<"to">> := <<"online@localhost">>})),
+    ?assertMatch({error, #{field := <<"to">>, what := <<"mod_megaphone does not run on a.test">>}},
+                 megaphone_request:parse(Online#{<<"to">> := <<"online@a.test">>})).
 
 refusals() ->
     Good = #{<<"template">> => <<"Hi">>, <<"to">> => <<"online">>},

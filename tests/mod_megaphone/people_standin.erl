@@ -2,7 +2,7 @@
 %% reaches them.
 -module(people_standin).
 
--export([start/1, stop/0, open/3, open_dead/3, open_elsewhere/3, received/1, routed/0, gate/1, pass/0]).
+-export([start/1, stop/0, open/3, open_dead/3, open_elsewhere/3, received/1, routed/0, gate/1, pass/0, without_module/1]).
 
 -include_lib("stdlib/include/ms_transform.hrl").
 -include("xmpp.hrl").
@@ -26,6 +26,15 @@ start(Hosts) ->
       "-module(ejabberd_router).\n"
       "is_my_route(Host) -> lists:member(Host, ejabberd_option:hosts()).\n"
       "route(Message) -> ok = people_standin:pass(), ets:insert(people_standin, {routed, Message}), ok.\n"),
+    %% Where the module runs: everywhere, unless there is a row that says otherwise.
+    megaphone_test:standin(
+      "-module(gen_mod).\n"
+      "is_loaded(Host, mod_megaphone) -> not ets:member(people_standin, {without, Host}).\n"),
+    ok.
+
+%% A vhost of which the modules are its own, without mod_megaphone.
+without_module(Host) ->
+    true = ets:insert(?MODULE, {{without, Host}}),
     ok.
 
 stop() ->
@@ -33,7 +42,8 @@ stop() ->
     true = ets:delete(session),
     true = ets:delete(?MODULE),
     megaphone_test:remove_standin(ejabberd_option),
-    megaphone_test:remove_standin(ejabberd_router).
+    megaphone_test:remove_standin(ejabberd_router),
+    megaphone_test:remove_standin(gen_mod).
 
 open(User, Server, Resource) ->
     insert(User, Server, Resource, spawn(fun() -> keep([]) end)).

@@ -108,6 +108,17 @@ def test_uninstall_leaves_nothing(start_node: Callable[..., EmbeddedNode]) -> No
     assert error_lines(node) == []
 
 
+def test_modules_of_others_stay_loaded(attached: EmbeddedNode) -> None:
+    loaded = "code:is_loaded(megaphone_of_somebody_else)"
+    attached.eval(
+        "{ok, M, B} = compile:forms([{attribute, 1, module, megaphone_of_somebody_else}], []),"
+        ' code:load_binary(M, "/elsewhere/megaphone_of_somebody_else.beam", B)'
+    )
+    attached.ctl("module_uninstall", "mod_megaphone")
+    assert evaluate(attached, loaded) != "false"
+    assert evaluate(attached, "code:is_loaded(megaphone_port)") == "false"
+
+
 def test_boots_again_and_stops_the_program(attached: EmbeddedNode) -> None:
     program = int(port(attached, "os_pid"))
     attached.stop()

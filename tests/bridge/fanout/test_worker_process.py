@@ -93,6 +93,15 @@ async def test_without_a_descriptor_to_spare_it_is_ended_all_the_same(
     worker.kill()
 
 
+async def test_without_a_socket_it_is_not_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_more() -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(worker_process.socket, "socketpair", no_more)
+    with pytest.raises(WorkerError, match="cannot be started: Too many open files"):
+        await WorkerProcess.start(MEMORY)
+
+
 async def test_one_that_sends_more_than_it_was_asked_is_of_no_more_use(
     worker: WorkerProcess,
 ) -> None:
