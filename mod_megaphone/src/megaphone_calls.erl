@@ -2,10 +2,10 @@
 %%% so that neither a slow one nor one that fails is the port owner's trouble.
 -module(megaphone_calls).
 
--export([new/0, start/5, down/3, expired/2, stop/1, answer/2]).
+-export([new/0, start/5, is_running/2, down/3, expired/2, stop/1, answer/2]).
 -export_type([calls/0, outcome/0]).
 
--define(MAX_CALLS, 16).
+-define(MAX_CALLS, 64).
 %% Milliseconds; a program may ask for less.
 -define(MAX_TIME, 30000).
 
@@ -26,6 +26,11 @@ start(Id, Name, Request, TimeoutMs, Calls) ->
     {Pid, Ref} = spawn_monitor(fun() -> exit({answer, answer(Name, Request)}) end),
     Timer = erlang:start_timer(min(TimeoutMs, ?MAX_TIME), self(), {node_call, Ref}),
     {ok, Calls#{Ref => {Id, Pid, Timer}}}.
+
+%% @doc Whether the process answers one of these calls.
+-spec is_running(pid(), calls()) -> boolean().
+is_running(Pid, Calls) ->
+    lists:keymember(Pid, 2, maps:values(Calls)).
 
 %% @doc The answer of a call whose process is gone.
 -spec down(reference(), term(), calls()) -> {integer(), outcome(), calls()} | error.
@@ -68,6 +73,14 @@ answer(<<"node">>, status) ->
     end;
 answer(<<"node">>, _Request) ->
     failure(badarg, <<"node answers status only">>);
+answer(<<"processes">>, {start, Process, Names}) when is_integer(Process), Process > 0 ->
+    case megaphone_names:are_names(Names) andalso megaphone_proxies:start(Process, Names) of
+        {ok, Pid} -> {ok, term_to_binary(Pid)};
+        {error, {Kind, Text}} -> failure(Kind, Text);
+        false -> failure(badarg, <<"names are up to 16 of {local | global, Binary}">>)
+    end;
+answer(<<"processes">>, _Request) ->
+    failure(badarg, <<"processes answers {start, Process, Names} only">>);
 answer(_Name, _Request) ->
     failure(noproc, <<"the node knows no such name">>).
 

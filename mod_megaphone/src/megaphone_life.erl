@@ -2,13 +2,16 @@
 %%% of its group. Every function runs in the owner and none of them blocks.
 -module(megaphone_life).
 
--export([start/1, event/2, data/2, queue/3, reply/3, forget/2, written/3, tick/3, close/2]).
+-export([start/1, event/2, data/2, queue/3, signals/2, is_full/1, reply/3, forget/2, written/3, tick/3, close/2]).
 -export([connected_since/1, os_pid/1, peer/1, status/1, started_at/1]).
 -export_type([life/0, event/0, reason/0]).
 
 %% Bytes of uncredited frames (heartbeats, credit) that may wait for the writer; more than that
 %% means that the program does not read, and they are left out.
 -define(MAX_UNCREDITED, 65536).
+
+%% Bytes that wait for credit and the writer; with more, proxies take nothing new.
+-define(ENOUGH, 1048576).
 
 -record(life, {port :: port(),
                process :: megaphone_program:process(),
@@ -21,13 +24,18 @@
                connected = none :: none | integer(),
                heard :: integer(),
                due = none :: none | integer(),
+               %% A frame of signals is with the writer: until it is written, those that follow
+               %% wait, and travel together.
+               signalling = false :: boolean(),
                uncredited = 0 :: non_neg_integer(),
                beats = 0 :: non_neg_integer()}).
 
 -opaque life() :: #life{}.
 -type item() :: {call, Prefix :: iolist(), Deadline :: integer()}
               | {batch, Broadcast :: binary(), Frame :: iolist()}
+              | {signals, megaphone_signals:batch()}
               | {frame, Frame :: iolist()}.
+-type written() :: credited | signals | uncredited.
 -type reason() :: {exit_status, non_neg_integer()} | {port, term()} | {silent, integer()}
                 | {hello, iodata()} | no_hello | writer | megaphone_inflow:violation().
 %% What the owner has to do something about.
@@ -49,7 +57,7 @@ start(Options = #{max_frame := MaxFrame, port_window := Window}) ->
     end.
 
 %% @doc What a message of the owner's mailbox means for this life.
--spec event(term(), life()) -> {data, binary()} | {written, credited | uncredited, pos_integer()}
+-spec event(term(), life()) -> {data, binary()} | {written, written(), pos_integer()}
                              | {ended, reason()} | none.
 event({Port, {data, Data}}, #life{port = Port}) -> {data, Data};
 event({Port, {exit_status, Status}}, #life{port = Port}) -> {ended, {exit_status, Status}};
@@ -79,6 +87,27 @@ queue(Item, Size, Life = #life{outflow = Outflow}) ->
         overload -> overload
     end.
 
+%% @doc Queues signals of a process, in the frame that waits already if there is one.
+-spec signals(megaphone_signals:batch(), life()) -> {ok, life()} | overload | too_large.
+signals(Batch, Life = #life{peer = #{max_frame := Max}, outflow = Outflow}) ->
+    Size = megaphone_signals:payload_size(Batch),
+    More = megaphone_signals:data_size(Batch),
+    Extend = fun({signals, Waiting}, Cost) when Cost - 4 + More =< Max ->
+                     {ok, {signals, megaphone_signals:join(Waiting, Batch)}};
+                (_, _) ->
+                     no
+             end,
+    case megaphone_outflow:extend(Extend, More, Outflow) of
+        {ok, Extended} -> {ok, flush(Life#life{outflow = Extended})};
+        overload -> overload;
+        no -> queue({signals, Batch}, Size, Life)
+    end.
+
+%% @doc Whether so much waits that proxies are to wait too.
+-spec is_full(life()) -> boolean().
+is_full(#life{outflow = Outflow}) ->
+    megaphone_outflow:queued(Outflow) > ?ENOUGH.
+
 %% @doc Answers a call of the program's. An answer for which there is no room is left out: the
 %% caller's time runs out instead.
 -spec reply(integer(), megaphone_calls:outcome(), life()) -> life().
@@ -98,7 +127,9 @@ forget(Broadcast, Life = #life{outflow = Outflow}) ->
     Life#life{outflow = megaphone_outflow:filter(Keep, Outflow)}.
 
 %% @doc The port has taken a frame.
--spec written(credited | uncredited, pos_integer(), life()) -> life().
+-spec written(written(), pos_integer(), life()) -> life().
+written(signals, Cost, Life) ->
+    written(credited, Cost, Life#life{signalling = false});
 written(credited, Cost, Life = #life{outflow = Outflow}) ->
     flush(Life#life{outflow = megaphone_outflow:written(Cost, Outflow)});
 written(uncredited, Cost, Life = #life{uncredited = Uncredited}) ->
@@ -219,6 +250,11 @@ flush(Life = #life{outflow = Outflow, writer = Writer}) ->
     case megaphone_outflow:pop(Outflow) of
         wait ->
             Life;
+        {{signals, _}, _, _} when Life#life.signalling ->
+            Life;
+        {{signals, Batch}, Cost, Popped} ->
+            ok = megaphone_writer:write(Writer, megaphone_signals:frame(Batch), {signals, Cost}),
+            flush(Life#life{outflow = megaphone_outflow:writing(Cost, Popped), signalling = true});
         {Item, Cost, Popped} ->
             case frame(Item) of
                 expired ->

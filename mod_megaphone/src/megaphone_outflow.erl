@@ -2,7 +2,7 @@
 %%% writer allow. No process, no I/O.
 -module(megaphone_outflow).
 
--export([new/1, push/3, filter/2, pop/1, grant/2, writing/2, written/2]).
+-export([new/1, push/3, extend/3, filter/2, pop/1, grant/2, writing/2, written/2]).
 -export([queued/1, credit/1, unwritten/1, max_queue/0]).
 -export_type([outflow/1]).
 
@@ -29,6 +29,24 @@ push(Item, Cost, Outflow = #outflow{queue = Queue, queued = Queued})
     {ok, Outflow#outflow{queue = queue:in({Cost, Item}, Queue), queued = Queued + Cost}};
 push(_, _, _) ->
     overload.
+
+%% @doc Puts more into the item that was queued last, at the cost of so many bytes more, where
+%% Extend makes one of both.
+-spec extend(fun((Item, pos_integer()) -> {ok, Item} | no), pos_integer(), outflow(Item)) ->
+          {ok, outflow(Item)} | overload | no.
+extend(Extend, More, Outflow = #outflow{queue = Queue, queued = Queued}) ->
+    case queue:peek_r(Queue) of
+        {value, {Cost, Item}} ->
+            case Extend(Item, Cost) of
+                {ok, Extended} when Queued + More =< ?MAX_QUEUE ->
+                    {ok, Outflow#outflow{queue = queue:in({Cost + More, Extended}, queue:drop_r(Queue)),
+                                         queued = Queued + More}};
+                {ok, _} -> overload;
+                no -> no
+            end;
+        empty ->
+            no
+    end.
 
 %% @doc Forgets the queued items for which Keep says no.
 -spec filter(fun((Item) -> boolean()), outflow(Item)) -> outflow(Item).

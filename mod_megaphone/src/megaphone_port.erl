@@ -13,6 +13,7 @@
 
 -export([start_link/1, reload/1, status/0, limits/0]).
 -export([call/3, cast/2, subscribe/1, unsubscribe/1, send_batch/3]).
+-export([attach/2, send_signals/1, complain/1]).
 -export([init/1, callback_mode/0, handle_event/4, terminate/3, format_status/1]).
 
 -include("logger.hrl").
@@ -42,6 +43,7 @@
                pending = #{} :: #{Id :: pos_integer() => gen_statem:from()},
                answering = megaphone_calls:new() :: megaphone_calls:calls(),
                subscribers = megaphone_subscribers:new() :: megaphone_subscribers:subscribers(),
+               processes = megaphone_processes:new() :: megaphone_processes:processes(),
                log = megaphone_log:new() :: megaphone_log:limiter()}).
 
 -type options() :: #{atom() => term()}.
@@ -67,7 +69,7 @@ status() ->
               <<"reason">> => <<"the owner of the port does not answer: ",
                                 (atom_to_binary(Reason, utf8))/binary>>,
               <<"connected_seconds">> => undefined, <<"queued_bytes">> => 0,
-              <<"credit_bytes">> => 0};
+              <<"credit_bytes">> => 0, <<"processes">> => 0};
         Status ->
             Status
     end.
@@ -121,6 +123,33 @@ send_batch(BroadcastId, N, Body) when is_binary(BroadcastId), is_integer(N), is_
         Result -> Result
     end.
 
+%% @doc Makes the calling process the proxy of a Python process, for a call that the program is
+%% making now.
+-spec attach(pos_integer(), Call :: pid()) ->
+          {ok, #{link := megaphone_processes:link(), max_frame := pos_integer()}}
+        | {error, {megaphone_protocol:error_kind(), binary()}}.
+attach(Process, Call) ->
+    case request({attach, Process, self(), Call}, ?OWNER_TIME) of
+        {ok, _} = Ok -> Ok;
+        {error, overload} -> {error, {overload, <<"there are as many processes as there may be">>}};
+        {error, badarg} -> {error, {badarg, <<"the process has a proxy already">>}};
+        {error, _} -> {error, {noproc, <<"the connection is gone">>}}
+    end.
+
+%% @doc Sends signals of a proxy's. The answer comes late while much waits to be written.
+-spec send_signals(megaphone_signals:batch()) -> ok | {error, disconnected | overload | too_large}.
+send_signals(Batch) ->
+    case request({signals, Batch}, ?OWNER_TIME) of
+        %% The owner has them, or will take them: to send them again would be once too often.
+        {error, timeout} -> ok;
+        Result -> Result
+    end.
+
+%% @doc Logs a line about a Python process, among those that the program may have in a second.
+-spec complain(binary()) -> ok.
+complain(Text) ->
+    gen_statem:cast(?MODULE, {complain, Text}).
+
 request(Request, Timeout) ->
     %% No proxy process: a late answer goes to an alias that is gone (OTP 24).
     try gen_statem:call(?MODULE, Request, {dirty_timeout, Timeout})
@@ -156,6 +185,7 @@ handle_event(Type, Event, State, Data) ->
 -spec terminate(term(), atom(), #data{}) -> ok.
 terminate(_Reason, _State, Data = #data{life = Life, check = Check, answering = Answering}) ->
     ok = megaphone_calls:stop(Answering),
+    _ = megaphone_processes:disconnected(Data#data.processes),
     Helpers = [Helper || {_, _} = Helper <- [Data#data.ending, Check]]
         ++ [megaphone_life:close(?GRACE, Life) || Life =/= none],
     _ = [megaphone_check:stop(Pid) || {Pid, _} <- [Check]],
@@ -242,6 +272,29 @@ handle({call, From}, {batch, Broadcast, Pid, N, Frame, Size}, connected,
         Refused ->
             {keep_state_and_data, {reply, From, {error, Refused}}}
     end;
+handle({call, From}, {attach, Process, Pid, Call}, connected,
+       Data = #data{life = Life, processes = Processes, answering = Calls, options = Options}) ->
+    case megaphone_calls:is_running(Call, Calls)
+        andalso megaphone_processes:attach(Process, Pid, maps:get(max_processes, Options), Processes) of
+        {ok, Link, Attached} ->
+            Limits = maps:with([max_frame], megaphone_life:peer(Life)),
+            {keep_state, Data#data{processes = Attached}, {reply, From, {ok, Limits#{link => Link}}}};
+        false ->
+            {keep_state_and_data, {reply, From, {error, disconnected}}};
+        Error ->
+            {keep_state_and_data, {reply, From, Error}}
+    end;
+handle({call, From}, {signals, Batch}, connected, Data = #data{life = Life, processes = Processes}) ->
+    case megaphone_life:signals(Batch, Life) of
+        {ok, Queued} ->
+            case megaphone_life:is_full(Queued) of
+                true -> {keep_state, Data#data{life = Queued,
+                                               processes = megaphone_processes:wait(From, Processes)}};
+                false -> {keep_state, Data#data{life = Queued}, {reply, From, ok}}
+            end;
+        Refused ->
+            {keep_state_and_data, {reply, From, {error, Refused}}}
+    end;
 handle({call, From}, _, _, _Data) ->
     {keep_state_and_data, {reply, From, {error, disconnected}}};
 handle(cast, {frame, Frame, Size}, connected, Data = #data{life = Life}) ->
@@ -260,6 +313,8 @@ handle(cast, {unsubscribe, Broadcast, Pid}, State, Data = #data{subscribers = Su
                     subscribers = megaphone_subscribers:remove(Broadcast, Subscribers)})};
         false -> keep_state_and_data
     end;
+handle(cast, {complain, Text}, _, Data = #data{log = Log}) ->
+    {keep_state, Data#data{log = megaphone_log:line(warning, <<"processes">>, Text, Log)}};
 handle(cast, {reload, Options}, _, Data = #data{options = Before, restarts = Restarts}) ->
     Reloaded = Data#data{options = Options,
                          restarts = megaphone_restarts:options(Options, Restarts)},
@@ -276,12 +331,23 @@ handle(info, Info, State, Data = #data{life = Life}) ->
     case Life =/= none andalso megaphone_life:event(Info, Life) of
         {data, Bytes} -> received(Bytes, State, Data);
         {written, Kind, Cost} ->
-            {keep_state, Data#data{life = megaphone_life:written(Kind, Cost, Life)}};
+            {Actions, Released} = release(Data#data{life = megaphone_life:written(Kind, Cost, Life)}),
+            {keep_state, Released, Actions};
         {ended, Reason} -> ended(Reason, Data);
         _ -> info(Info, State, Data)
     end;
 handle(_, _, _, _Data) ->
     keep_state_and_data.
+
+%% Proxies may go on once there is room.
+release(Data = #data{life = Life, processes = Processes}) ->
+    case megaphone_life:is_full(Life) of
+        true ->
+            {[], Data};
+        false ->
+            {Waiting, Released} = megaphone_processes:release(Processes),
+            {[{reply, From, ok} || From <- Waiting], Data#data{processes = Released}}
+    end.
 
 %% What the program sent.
 
@@ -289,7 +355,8 @@ received(Bytes, State, Data = #data{life = Life}) ->
     case megaphone_life:data(Bytes, Life) of
         {ok, Events, Next} ->
             {NewState, NewData, Actions} = events(Events, {State, Data#data{life = Next}, []}),
-            {next_state, NewState, NewData, Actions};
+            {Answers, Released} = release(NewData),
+            {next_state, NewState, Released, Answers ++ Actions};
         {ended, Reason, Events, Next} ->
             {_, NewData, Actions} = events(Events, {State, Data#data{life = Next}, []}),
             ended(Reason, NewData, Actions)
@@ -303,6 +370,8 @@ event({hello, Peer}, {starting, Data, Actions}) ->
 event({replies, Replies}, {State, Data, Actions}) ->
     {Answers, Pending} = lists:foldl(fun answer/2, {[], Data#data.pending}, Replies),
     {State, Data#data{pending = Pending}, Answers ++ Actions};
+event({signals, Signals}, {State, Data = #data{processes = Processes}, Actions}) ->
+    {State, Data#data{processes = megaphone_processes:route(Signals, Processes)}, Actions};
 event({batch_done, Broadcast, N, Body}, Acc) ->
     batch(Broadcast, N, {done, Body}, Acc);
 event({batch_failed, Broadcast, N, Reason, Text}, Acc) ->
@@ -358,11 +427,10 @@ info({'DOWN', Monitor, process, _, Reason}, State, Data = #data{answering = Call
         {Id, Outcome, Rest} when State =:= connected ->
             {keep_state, Data#data{answering = Rest, life = megaphone_life:reply(Id, Outcome, Life)}};
         error ->
-            case megaphone_subscribers:down(Monitor, Data#data.subscribers) of
-                {ok, Broadcast, Rest} ->
-                    {keep_state, cancel(Broadcast, State, Data#data{subscribers = Rest})};
-                error ->
-                    keep_state_and_data
+            case megaphone_processes:down(Monitor, Reason, Data#data.processes) of
+                {ended, Rest} -> {keep_state, Data#data{processes = Rest}};
+                {died, Signal, Rest} -> {keep_state, died(Signal, Data#data{processes = Rest})};
+                error -> receiver_down(Monitor, State, Data)
             end
     end;
 info({timeout, _Timer, {node_call, Monitor}}, _, #data{answering = Calls}) ->
@@ -370,6 +438,20 @@ info({timeout, _Timer, {node_call, Monitor}}, _, #data{answering = Calls}) ->
     keep_state_and_data;
 info(_, _, _Data) ->
     keep_state_and_data.
+
+receiver_down(Monitor, State, Data) ->
+    case megaphone_subscribers:down(Monitor, Data#data.subscribers) of
+        {ok, Broadcast, Rest} -> {keep_state, cancel(Broadcast, State, Data#data{subscribers = Rest})};
+        error -> keep_state_and_data
+    end.
+
+%% Proxies are known while there is a connection.
+died(Signal, Data = #data{life = Life}) ->
+    Batch = megaphone_signals:add(Signal, megaphone_signals:empty()),
+    case megaphone_life:signals(Batch, Life) of
+        {ok, Queued} -> Data#data{life = Queued};
+        _ -> Data
+    end.
 
 %% The end of a life.
 
@@ -400,8 +482,10 @@ ended(Reason, Data = #data{life = Life, restarts = Restarts}, Before) ->
 
 %% Closes what there is of a life and tells everybody who waits for it.
 gone(Text, GraceMs, Data = #data{life = Life, pending = Pending, subscribers = Subscribers}) ->
+    {Proxies, Processes} = megaphone_processes:disconnected(Data#data.processes),
     Actions = lists:append([[{reply, From, {error, disconnected}}, {{timeout, {call, Id}}, cancel}]
-                            || {Id, From} <- maps:to_list(Pending)]),
+                            || {Id, From} <- maps:to_list(Pending)])
+        ++ [{reply, From, {error, disconnected}} || From <- Proxies],
     ok = megaphone_calls:stop(Data#data.answering),
     Ending = case Life of
                  none -> Data#data.ending;
@@ -410,6 +494,7 @@ gone(Text, GraceMs, Data = #data{life = Life, pending = Pending, subscribers = S
     _ = [megaphone_subscribers:tell(disconnected, Subscribers)
          || Life =/= none, megaphone_life:peer(Life) =/= none],
     {Actions, Data#data{life = none, ending = Ending, reason = Text, pending = #{},
+                        processes = Processes,
                         answering = megaphone_calls:new(),
                         subscribers = megaphone_subscribers:disconnected(Subscribers)}}.
 
@@ -442,8 +527,9 @@ cancel(_Broadcast, _State, Data) ->
 tick(Wait) ->
     {{timeout, tick}, Wait, tick}.
 
-status(State, #data{life = Life, reason = Reason, lives = Lives}) ->
+status(State, #data{life = Life, reason = Reason, lives = Lives, processes = Processes}) ->
     Common = #{<<"state">> => atom_to_binary(State, utf8), <<"reason">> => Reason,
+               <<"processes">> => megaphone_processes:count(Processes),
                <<"restarts">> => max(0, Lives - 1)},
     maps:merge(Common, case Life of
                            none -> #{<<"os_pid">> => undefined, <<"connected_seconds">> => undefined,

@@ -9,6 +9,8 @@
 %% megaphone_program:ending_time/1 of its grace, less than the keeper gives the tree.
 -define(PORT_SHUTDOWN, 8000).
 
+-define(PROXIES_SHUTDOWN, 1000).
+
 -spec start_link(#{atom() => term()}) -> supervisor:startlink_ret().
 start_link(Options) ->
     supervisor:start_link({local, ?MODULE}, ?MODULE, Options).
@@ -19,6 +21,10 @@ init(Options) ->
     Flags = #{strategy => rest_for_one, intensity => 3, period => 10},
     {ok, {Flags, [#{id => megaphone_broadcasts,
                     start => {megaphone_broadcasts, start_link, []}},
+                  %% Before the port: its end is theirs, with a reason that tells.
+                  #{id => megaphone_proxies,
+                    start => {megaphone_proxies, start_link, []},
+                    type => supervisor, shutdown => ?PROXIES_SHUTDOWN},
                   #{id => megaphone_port,
                     start => {megaphone_port, start_link, [Options]},
                     shutdown => ?PORT_SHUTDOWN},

@@ -15,7 +15,8 @@
 %% The node's options while the tree runs.
 -define(OPTIONS, {?MODULE, options}).
 %% Every module of the package but this one, which ejabberd's ext_mod loads and purges itself,
-%% has a name that begins so, and stands in the same directory: others may use such names, too.
+%% has a name that begins so, or is `megaphone` itself, and stands in the same directory: others may
+%% use such names, too.
 -define(PREFIX, "megaphone_").
 
 -type options() :: #{atom() => term()}.
@@ -85,6 +86,7 @@ stale_modules() ->
 start_node(Opts) ->
     Options = effective(Opts),
     ok = load_siblings(),
+    ok = megaphone_names:start(),
     persistent_term:put(?OPTIONS, Options),
     case supervisor:start_child(ejabberd_gen_mod_sup, megaphone_keeper:child_spec(Options)) of
         {ok, _} ->
@@ -106,6 +108,7 @@ stop_node() ->
     _ = supervisor:delete_child(ejabberd_gen_mod_sup, megaphone_keeper),
     _ = persistent_term:erase(?OPTIONS),
     _ = persistent_term:erase({megaphone_keeper, started}),
+    ok = megaphone_names:stop(),
     %% ext_mod purges this module only: left loaded, the others would outlive an upgrade.
     lists:foreach(fun unload/1, loaded_siblings()).
 
@@ -158,15 +161,17 @@ load_siblings() ->
 %% The package's own directory names the modules: no list to keep, and the version that is
 %% installed now decides.
 siblings_on_disk() ->
-    [list_to_atom(filename:basename(Beam, ".beam"))
-     || Beam <- filelib:wildcard(filename:join(directory(), ?PREFIX "*.beam"))].
+    [list_to_atom(Name)
+     || Beam <- filelib:wildcard(filename:join(directory(), "megaphone*.beam")),
+        Name <- [filename:basename(Beam, ".beam")], is_sibling(Name)].
 
 %% Those of an older version that the installed one does not have any more, too.
 loaded_siblings() ->
     Directory = directory(),
-    lists:sort([Module || {Module, Path} <- code:all_loaded(),
-                          lists:prefix(?PREFIX, atom_to_list(Module)),
+    lists:sort([Module || {Module, Path} <- code:all_loaded(), is_sibling(atom_to_list(Module)),
                           is_list(Path), filename:dirname(Path) =:= Directory]).
+
+is_sibling(Name) -> Name =:= "megaphone" orelse lists:prefix(?PREFIX, Name).
 
 %% Where this module was loaded from; its file may be gone by now.
 directory() ->
@@ -229,7 +234,15 @@ mod_opt_type(batch_size) ->
 mod_opt_type(batches_in_flight) ->
     econf:int(1, 64);
 mod_opt_type(max_broadcasts) ->
-    econf:int(1, 100).
+    econf:int(1, 100);
+mod_opt_type(max_processes) ->
+    econf:int(1, 100000);
+mod_opt_type(max_calls) ->
+    econf:int(1, 1000000);
+mod_opt_type(allowed_processes) ->
+    econf:either(all, econf:list(econf:atom(), [unique]));
+mod_opt_type(allowed_functions) ->
+    econf:list(econf:binary("^[^:]+:[^:]+/[0-9]+$"), [unique]).
 
 -spec mod_options(binary()) -> [{atom(), term()}].
 mod_options(_Host) ->
@@ -245,7 +258,11 @@ mod_options(_Host) ->
      {retry_interval, timer:seconds(60)},
      {batch_size, 1000},
      {batches_in_flight, 4},
-     {max_broadcasts, 4}].
+     {max_broadcasts, 4},
+     {max_processes, 10000},
+     {max_calls, 10000},
+     {allowed_processes, []},
+     {allowed_functions, []}].
 
 -spec mod_doc() -> #{desc := [binary()],
                      opts := [{atom(), #{value := binary(), desc := binary()}}],
@@ -313,7 +330,25 @@ mod_doc() ->
                         "default value is '4'.">>}},
            {max_broadcasts,
             #{value => <<"1..100">>,
-              desc => <<"How many broadcasts may run at once. The default value is '4'.">>}}],
+              desc => <<"How many broadcasts may run at once. The default value is '4'.">>}},
+           {max_processes,
+            #{value => <<"1..100000">>,
+              desc => <<"How many Python processes may be reached from Erlang at once. The default "
+                        "value is '10000'.">>}},
+           {max_calls,
+            #{value => <<"1..1000000">>,
+              desc => <<"How many calls of one Python process may wait for an answer. Those beyond "
+                        "exit with 'overload'. The default value is '10000'.">>}},
+           {allowed_processes,
+            #{value => <<"all | [Name, ...]">>,
+              desc => <<"The registered names of the processes that Python may send to, call, link "
+                        "to and monitor, or 'all' for every process. Other Python processes, and "
+                        "the caller of a call that is not answered yet, are always allowed. None by "
+                        "default.">>}},
+           {allowed_functions,
+            #{value => <<"[Module:Function/Arity, ...]">>,
+              desc => <<"The functions that Python may call, such as "
+                        "'ejabberd_sm:connected_users_number/0'. None by default.">>}}],
       example =>
           ["modules:",
            "  mod_megaphone:",

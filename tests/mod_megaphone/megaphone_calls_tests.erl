@@ -43,14 +43,14 @@ too_slow_test_() ->
                            ?assertMatch({timeout, _}, binary_to_term(Answer))
                        end)).
 
-sixteen_at_once_test_() ->
+sixty_four_at_once_test_() ->
     with_status("receive never -> ok end",
                 ?_test(begin
                            Calls = lists:foldl(fun(Id, Acc) ->
                                                        {ok, More} = megaphone_calls:start(Id, <<"node">>, status, 5000, Acc),
                                                        More
-                                               end, megaphone_calls:new(), lists:seq(1, 16)),
-                           {refused, {error, Answer}} = megaphone_calls:start(17, <<"node">>, status, 5000, Calls),
+                                               end, megaphone_calls:new(), lists:seq(1, 64)),
+                           {refused, {error, Answer}} = megaphone_calls:start(65, <<"node">>, status, 5000, Calls),
                            ?assertMatch({overload, _}, binary_to_term(Answer)),
                            ok = megaphone_calls:stop(Calls),
                            receive Message -> error({left_behind, Message}) after 50 -> ok end

@@ -26,7 +26,7 @@ LEFTOVERS = """
            lists:prefix("megaphone", atom_to_list(C))],
      [Id || {Id, _, _, _} <- supervisor:which_children(ejabberd_gen_mod_sup),
             lists:prefix("megaphone", atom_to_list(Id))],
-     [K || {{K, _}, _} <- persistent_term:get(), K =:= mod_megaphone orelse K =:= megaphone_keeper]}
+     [K || {{K, _}, _} <- persistent_term:get(), lists:prefix("megaphone", atom_to_list(K)) orelse K =:= mod_megaphone]}
 """
 
 
