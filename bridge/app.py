@@ -15,6 +15,8 @@ from bridge.http.server import HttpServer
 from bridge.status import Status
 from bridge.version import __version__
 from erlang_port.logs import PortLogHandler
+from erlang_port.otp.remote import attach
+from erlang_port.otp.runtime import Runtime
 from erlang_port.otp.supervisor import ChildSpec, Supervisor
 from erlang_port.transports.fds import Disconnected, PortConnection
 from metrics.port import PortCollector
@@ -105,6 +107,8 @@ class Megaphone:
         try:
             peer = await self._port.connect()
             self._pass_logs_on()
+            node = attach(Runtime.here(), self._port)
+            self._port.on_signals = node.take
             _logger.info("megaphone %s is connected to %s", __version__, peer.name)
             started()
             self._over.set_result(await self._port.closed())

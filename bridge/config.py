@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_settings import (
@@ -87,6 +87,24 @@ class Log(_Section):
     )
 
 
+class Server(_Section):
+    """A gen_server of the operator's own, under the name that its table has."""
+
+    start: Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")] = Field(
+        description="where its class is: `module:Class`"
+    )
+    args: Any = Field(default=None, description="what its `init` gets")
+    scope: Literal["local", "global"] = Field(
+        default="local", description="whether its name is the node's own, or the cluster's"
+    )
+    restart: Literal["permanent", "transient", "temporary"] = Field(
+        default="permanent", description="when it is started again after its end"
+    )
+    shutdown: Annotated[float, Field(gt=0, le=60)] = Field(
+        default=5.0, description="seconds that it has to terminate"
+    )
+
+
 class Configuration(BaseSettings):
     """All keys with their defaults; read it with `load`."""
 
@@ -97,6 +115,20 @@ class Configuration(BaseSettings):
     workers: Workers = Field(default_factory=Workers)
     http: Http = Field(default_factory=Http)
     log: Log = Field(default_factory=Log)
+    python_path: tuple[Path, ...] = Field(
+        default=(), description="directories where the modules of `servers` are, absolute"
+    )
+    servers: dict[Annotated[str, Field(min_length=1, max_length=255)], Server] = Field(
+        default_factory=dict, description="gen_servers of the operator's own, by name"
+    )
+
+    @field_validator("python_path")
+    @classmethod
+    def _absolute(cls, paths: tuple[Path, ...]) -> tuple[Path, ...]:
+        for path in paths:
+            if not path.is_absolute():
+                raise ValueError(f"{path} is not absolute")
+        return paths
 
     @classmethod
     def settings_customise_sources(
@@ -113,11 +145,13 @@ class Configuration(BaseSettings):
 
 
 def keys(model: type[BaseModel] = Configuration, above: str = "") -> dict[str, str]:
-    """List every key, dotted, with its description."""
+    """List every key, dotted, with its description; `NAME` stands for what the operator names."""
     found: dict[str, str] = {}
     for name, field in model.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             found |= keys(field.annotation, f"{above}{name}.")
+        elif get_origin(field.annotation) is dict:
+            found |= keys(get_args(field.annotation)[1], f"{above}{name}.NAME.")
         else:
             found[above + name] = field.description or ""
     return found

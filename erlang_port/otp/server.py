@@ -169,7 +169,7 @@ class Server:
 
     def _answer(self, from_: gen.From, ask: Callable[[], Term]) -> None:
         try:
-            answer = (_OK, ask())
+            answer = ask()
         except Exception as error:  # noqa: BLE001  # a callback's error is the asker's
             from_.tag.reply((Atom("error"), (Atom("callback_failed"), of_exception(error))))
         else:

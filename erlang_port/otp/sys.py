@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from erlang_port.etf import Atom, Term
 from erlang_port.otp import gen
+from erlang_port.otp.reasons import Exit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -164,8 +165,8 @@ async def _ask(server: Term, request: Term, timeout: float | None) -> Term:
 
 
 def _opened(answer: Term) -> Term:
-    if answer[0] == "ok":
-        return answer[1]
-    from erlang_port.otp.reasons import Exit
-
-    raise Exit(answer[1])
+    # As OTP's sys has it: a state that looks so cannot be told from an error.
+    match answer:
+        case ("error", reason):
+            raise Exit(reason)
+    return answer
