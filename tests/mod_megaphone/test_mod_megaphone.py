@@ -26,7 +26,8 @@ LEFTOVERS = """
            lists:prefix("megaphone", atom_to_list(C))],
      [Id || {Id, _, _, _} <- supervisor:which_children(ejabberd_gen_mod_sup),
             lists:prefix("megaphone", atom_to_list(Id))],
-     [K || {{K, _}, _} <- persistent_term:get(), lists:prefix("megaphone", atom_to_list(K)) orelse K =:= mod_megaphone]}
+     [K || {{K, _}, _} <- persistent_term:get(),
+           lists:prefix("megaphone", atom_to_list(K)) orelse K =:= mod_megaphone]}
 """
 
 

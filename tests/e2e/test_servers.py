@@ -1,0 +1,232 @@
+"""gen_servers in Python, as docs/servers.md shows them, called from Erlang on a real node."""
+
+import asyncio
+import os
+import re
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.support import ENVIRONMENT, attach, connected, detach, status
+from tests.support.logs import errors, log
+from tests.support.processes import wait_until
+
+PAGE = Path(__file__).parents[2] / "docs/servers.md"
+
+
+def block(language):
+    found = re.search(rf"^```{language}\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    return found[1]
+
+
+SESSION = re.findall(r"^\d+> (.*)\.\n(.*)$", block("erlang"), re.MULTILINE)
+
+#: A server that does what the page's does not.
+STRANGE = """
+import asyncio
+
+from erlang_port.etf import Atom
+from erlang_port.otp import gen_server
+from erlang_port.otp.gen_server import GenServer, NoReply, Ok, Reply, Stop, StopReply
+from erlang_port.otp.runtime import self
+
+
+class Strange(GenServer):
+    def init(self, args):
+        return Ok({"events": [], "waiting": []})
+
+    def handle_call(self, message, from_, state):
+        match message:
+            case "unknown_atom":
+                return Reply(Atom("an_atom_that_no_node_has_ever_heard_of_4711"), state)
+            case "trap":
+                self_().trap_exit = True
+                return Reply(Atom("ok"), state)
+            case "later":
+                state["waiting"].append(from_)
+                return NoReply(state)
+            case "release":
+                for waiting in state["waiting"]:
+                    gen_server.reply(waiting, Atom("released"))
+                return Reply(len(state["waiting"]), state | {"waiting": []})
+            case "events":
+                return Reply(state["events"], state)
+            case "raise":
+                raise ValueError("on purpose")
+            case "stop":
+                return StopReply("normal", Atom("bye"), state)
+            case ("monitor", target):
+                self_().monitor(target)
+                return Reply(Atom("ok"), state)
+            case ("link", target):
+                self_().link(target)
+                return Reply(Atom("ok"), state)
+            case ("ask", target, question):
+                return self.ask(target, question, state)
+            case "number":
+                return Reply(len(state["events"]), state)
+        return Reply(message, state)
+
+    async def ask(self, target, question, state):
+        try:
+            answer = await gen_server.call(target, question, 1.0)
+        except gen_server.Exit as error:
+            answer = (Atom("exit"), error.reason)
+        return Reply(answer, state)
+
+    def handle_cast(self, message, state):
+        return NoReply(state | {"events": [*state["events"], message]})
+
+    def handle_info(self, info, state):
+        match info:
+            case ("DOWN", _, "process", target, reason):
+                info = (Atom("down"), target, reason)
+        return NoReply(state | {"events": [*state["events"], info]})
+
+
+def self_():
+    return self()
+"""
+
+
+@pytest.fixture(scope="module")
+def node(start_session_node, tmp_path_factory):
+    directory = tmp_path_factory.mktemp("servers")
+    (directory / "shouter.py").write_text(block("python"))
+    (directory / "strange.py").write_text(STRANGE)
+    settings = directory / "megaphone.toml"
+    settings.write_text(
+        block("toml").replace("/etc/megaphone/servers", str(directory))
+        + '\n[servers.strange]\nstart = "strange:Strange"\n'
+        + '\n[servers.everywhere]\nstart = "shouter:Shouter"\nscope = "global"\n'
+    )
+    node = start_session_node(environment={**ENVIRONMENT, "MEGAPHONE_CONFIG": str(settings)})
+    attach(node, allowed_processes=["allowed"])
+    wait_until(lambda: connected(node), 20)
+    wait_until(lambda: node.eval("whereis(strange)") != "undefined", 10)
+    wait_until(lambda: node.eval("global:whereis_name(everywhere)") != "undefined", 10)
+    return node
+
+
+def call(node, request, server="strange"):
+    return node.eval(f"gen_server:call({server}, {request})")
+
+
+def caught(node, expression):
+    return node.eval(f"try {expression} catch C:R -> {{C, R}} end")
+
+
+def test_the_session_of_the_page(node):
+    assert len(SESSION) >= 6
+    for expression, shown in SESSION:
+        assert node.eval(expression) == shown
+
+
+def test_by_global_name_and_by_pid(node):
+    assert call(node, '{shout, <<"hi">>}', "{global, everywhere}") == '<<"HI">>'
+    assert call(node, '{shout, <<"hi">>}', "global:whereis_name(everywhere)") == '<<"HI">>'
+
+
+def test_an_answer_that_the_node_cannot_take_fails_its_own_caller_only(node):
+    assert caught(node, "gen_server:call(strange, unknown_atom)").startswith("{exit,{{bad_reply,")
+    assert call(node, "{still, here}") == "{still,here}"
+
+
+def test_a_crash_carries_the_traceback_and_the_supervisor_restarts(node):
+    pid = node.eval("whereis(strange)")
+    seen = node.eval(
+        "begin M = monitor(process, strange),"
+        " X = (catch gen_server:call(strange, raise)),"
+        " receive {'DOWN', M, _, _, R} -> {element(1, element(2, X)) =:= R, R}"
+        " after 5000 -> late end end"
+    )
+    assert seen.startswith('{true,{{python_error,<<"ValueError">>,<<"on purpose">>},[<<')
+    assert "strange.py" in seen
+    wait_until(lambda: node.eval("whereis(strange)") not in {pid, "undefined"}, 10)
+    assert call(node, "number") == "0"
+    assert "ValueError: on purpose" in log(node)
+
+
+def test_late_answers_go_to_their_callers(node):
+    seen = node.eval(
+        "begin Self = self(),"
+        " Ps = [spawn(fun() -> Self ! {self(), gen_server:call(strange, later)} end)"
+        "       || _ <- lists:seq(1, 20)],"
+        " F = fun F() -> case gen_server:call(strange, release) of 0 -> ok; _ -> F() end end,"
+        " timer:sleep(100), F(),"
+        " [receive {P, A} -> A after 5000 -> late end || P <- Ps] end"
+    )
+    assert seen == f"[{','.join(['released'] * 20)}]"
+
+
+def test_links_monitors_and_exits_across_the_port(node):
+    # Erlang's end of a link: trapped there, and what is sent to a process that traps.
+    assert call(node, "trap") == "ok"
+    node.eval("begin P = whereis(strange), spawn(fun() -> link(P), exit(gone) end), ok end")
+    wait_until(lambda: "{'EXIT'," in call(node, "events"), 5)
+    assert ",gone}" in call(node, "events")
+    # Untrapped, the signal ends it.
+    seen = node.eval(
+        "begin process_flag(trap_exit, true), P = whereis(shouter), link(P), exit(P, stop_it),"
+        " receive {'EXIT', P, R} -> R after 5000 -> late end end"
+    )
+    assert seen == "stop_it"
+    wait_until(lambda: node.eval("whereis(shouter)") != "undefined", 10)
+    # `kill` cannot be trapped.
+    pid = node.eval("whereis(strange)")
+    assert "killed" in node.eval(
+        "begin M = monitor(process, strange), exit(whereis(strange), kill),"
+        " receive {'DOWN', M, _, _, R} -> R after 5000 -> late end end"
+    )
+    wait_until(lambda: node.eval("whereis(strange)") not in {pid, "undefined"}, 10)
+
+
+def test_python_monitors_and_calls_what_is_allowed(node):
+    node.eval(
+        "begin P = spawn(fun F() -> receive {'$gen_call', {C, [alias | T]}, Q} ->"
+        " T ! {[alias | T], {answer, Q}}, _ = C, F(); stop -> exit(stopped) end end),"
+        " register(allowed, P), ok end"
+    )
+    assert call(node, "{ask, allowed, hello}") == "{answer,hello}"
+    assert call(node, "{monitor, allowed}") == "ok"
+    node.eval("begin allowed ! stop, ok end")
+    wait_until(lambda: "{down," in call(node, "events"), 5)
+    assert ",stopped}" in call(node, "events")
+    refused = call(node, "{ask, ejabberd_sm, hello}")
+    assert refused.startswith("{exit,{{refused,")
+    assert "ejabberd_sm" in log(node)
+
+
+def test_sys_suspends_and_resumes(node):
+    assert node.eval("sys:suspend(strange)") == "ok"
+    assert caught(node, "gen_server:call(strange, number, 100)").startswith("{exit,{timeout,")
+    assert "suspended" in node.eval("sys:get_status(strange)")
+    assert node.eval("sys:resume(strange)") == "ok"
+    assert call(node, "{still, here}") == "{still,here}"
+
+
+async def test_all_is_there_again_after_the_program_died(node):
+    before = status(node)["port"]["os_pid"]
+    seen = asyncio.create_task(
+        asyncio.to_thread(
+            node.eval,
+            "begin M = monitor(process, strange),"
+            " X = (catch gen_server:call(strange, later, infinity)),"
+            " receive {'DOWN', M, _, _, R} -> {R, element(1, element(2, X))}"
+            " after 9000 -> late end end",
+        )
+    )
+    monitored = "length(element(2, process_info(whereis(strange), monitored_by)))"
+    await asyncio.to_thread(wait_until, lambda: int(node.eval(monitored)) > 2, 5)
+    os.kill(before, signal.SIGKILL)
+    assert await seen == "{disconnected,disconnected}"
+    await asyncio.to_thread(wait_until, lambda: node.eval("whereis(strange)") != "undefined", 20)
+    assert call(node, "{back, again}") == "{back,again}"
+
+
+def test_nothing_is_left_after_detach(node):
+    assert [entry for entry in errors(log(node)) if "CRASH REPORT" in entry] == []
+    detach(node)
+    assert node.eval("[whereis(N) || N <- [shouter, strange]]") == "[undefined,undefined]"
+    assert node.eval("global:whereis_name(everywhere)") == "undefined"
