@@ -77,7 +77,7 @@ answer(<<"processes">>, {start, Process, Names}) when is_integer(Process), Proce
     case megaphone_names:are_names(Names) andalso megaphone_proxies:start(Process, Names) of
         {ok, Pid} -> {ok, term_to_binary(Pid)};
         {error, {Kind, Text}} -> failure(Kind, Text);
-        false -> failure(badarg, <<"names are up to 16 of {local | global, Binary}">>)
+        false -> failure(badarg, <<"names are [{local | global, Binary}], one of each">>)
     end;
 answer(<<"processes">>, _Request) ->
     failure(badarg, <<"processes answers {start, Process, Names} only">>);

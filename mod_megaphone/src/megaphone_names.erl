@@ -9,8 +9,6 @@
 %% Names that did not exist as an atom before; a tenth of a percent of what the VM can hold.
 -define(MAX_MADE, 10000).
 -define(MAX_NAME, 255).
-%% Names of one process.
--define(MAX_NAMES, 16).
 
 -type name() :: {local | global, binary()}.
 
@@ -27,17 +25,15 @@ stop() ->
     _ = persistent_term:erase(?COUNTER),
     ok.
 
+%% @doc A process has one name in a scope at most, as everywhere in Erlang.
 -spec are_names(term()) -> boolean().
-are_names(Names) ->
-    is_list(Names) andalso length_at_most(Names, ?MAX_NAMES) andalso lists:all(fun is_name/1, Names).
+are_names([]) -> true;
+are_names([Name]) -> is_name(Name);
+are_names([{Scope, _} = One, {Other, _} = Two]) -> Scope =/= Other andalso is_name(One) andalso is_name(Two);
+are_names(_) -> false.
 
 is_name({Scope, Name}) when Scope =:= local; Scope =:= global -> is_binary(Name);
 is_name(_) -> false.
-
-length_at_most(List, Max) ->
-    try length(List) =< Max
-    catch error:badarg -> false
-    end.
 
 %% @doc Registers the calling process under all the names, or under none.
 -spec register([name()]) -> ok | {error, {badarg | overload, binary()}}.

@@ -24,12 +24,12 @@ connected(Options, Changes, Fun) ->
      end}.
 
 run(Changes, Fun) ->
-    {ok, Proxies} = megaphone_proxies:start_link(),
+    {ok, _} = megaphone_proxies:start_link(),
     {ok, Port} = megaphone_port:start_link(megaphone_test:options("answers", Changes)),
     megaphone_test:until(fun() -> maps:get(<<"state">>, megaphone_port:status()) =:= <<"connected">> end),
     try Fun(Port)
     after
-        [begin unlink(Pid), exit(Pid, shutdown), ended(Pid) end || Pid <- [Port, Proxies]],
+        [begin unlink(Pid), exit(Pid, shutdown), ended(Pid) end || Pid <- [Port, whereis(megaphone_proxies)]],
         undefined = whereis(megaphone_port)
     end.
 

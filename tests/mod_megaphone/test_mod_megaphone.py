@@ -27,7 +27,14 @@ LEFTOVERS = """
      [Id || {Id, _, _, _} <- supervisor:which_children(ejabberd_gen_mod_sup),
             lists:prefix("megaphone", atom_to_list(Id))],
      [K || {{K, _}, _} <- persistent_term:get(),
-           lists:prefix("megaphone", atom_to_list(K)) orelse K =:= mod_megaphone]}
+           lists:member(K, [mod_megaphone, megaphone_keeper, megaphone_names])]}
+"""
+
+#: Has the program start a process, and somebody call it who waits for ever.
+START = """
+    begin {ok, {ok, _}} = megaphone_port:call(<<"ask">>, {<<"processes">>,
+              {start, 1, [{local, <<"shouter">>}, {global, <<"shouter">>}]}}, 5000),
+          spawn(fun() -> catch megaphone:call(shouter, mute, infinity) end), ok end
 """
 
 
@@ -100,7 +107,13 @@ def test_uninstall_leaves_nothing(start_node: Callable[..., EmbeddedNode]) -> No
         node.ctl("module_install", "mod_megaphone")
         wait_until(lambda: connected(node))
         program = int(port(node, "os_pid"))
+        # A Python process with names, and a caller that waits for it.
+        assert evaluate(node, START) == "ok"
+        assert evaluate(node, "is_pid(whereis(shouter))") == "true"
+        assert port(node, "processes") == "1"
         node.ctl("module_uninstall", "mod_megaphone")
+        names = "{whereis(shouter),global:whereis_name(shouter)}"
+        assert evaluate(node, names) == "{undefined,undefined}"
         assert not alive(program)
         assert evaluate(node, LEFTOVERS) == "{[],[],[],[],[]}"
         assert evaluate(node, children) == before
@@ -133,15 +146,22 @@ def test_upgrade_loads_every_changed_module(attached: EmbeddedNode) -> None:
     versions = "mod_megaphone:loaded_versions()"
     before = evaluate(attached, versions)
     assert "megaphone_reason" in before
+    assert "{megaphone,<<" in before
     changed = attached.directory / "modules/sources/mod_megaphone/src/megaphone_reason.erl"
     text = changed.read_text(encoding="utf-8")
     changed.write_text(
         text.replace("it said no hello in time", "it said no hello in all its time"),
         encoding="utf-8",
     )
+    interface = changed.with_name("megaphone.erl")
+    text = interface.read_text(encoding="utf-8")
+    interface.write_text(text.replace("TIMEOUT, 5000", "TIMEOUT, 6000"), encoding="utf-8")
+    digest = "binary:encode_hex(megaphone:module_info(md5))"
+    former = evaluate(attached, digest)
     attached.ctl("module_upgrade", "mod_megaphone")
     wait_until(lambda: connected(attached))
     assert evaluate(attached, versions) != before
+    assert evaluate(attached, digest) != former
     assert evaluate(attached, "mod_megaphone:stale_modules()") == "[]"
     assert evaluate(attached, "megaphone_reason:text(no_hello)") == (
         '<<"itsaidnohelloinallitstime">>'
@@ -151,11 +171,17 @@ def test_upgrade_loads_every_changed_module(attached: EmbeddedNode) -> None:
 def test_reload_applies_options(attached: EmbeddedNode) -> None:
     program = port(attached, "os_pid")
     options = attached.directory / CONTRIBUTED
-    options.write_text(
-        options.read_text(encoding="utf-8") + "    batch_size: 7\n", encoding="utf-8"
-    )
+    more = """    batch_size: 7
+    allowed_processes: [some_name, "other"]
+    allowed_functions: ["ejabberd_sm:connected_users_number/0"]
+"""
+    options.write_text(options.read_text(encoding="utf-8") + more, encoding="utf-8")
     attached.ctl("reload_config")
     assert evaluate(attached, "mod_megaphone:option(batch_size)") == "7"
+    assert evaluate(attached, "mod_megaphone:option(allowed_processes)") == "[some_name,other]"
+    assert evaluate(attached, "mod_megaphone:option(allowed_functions)") == (
+        '[<<"ejabberd_sm:connected_users_number/0">>]'
+    )
     assert port(attached, "os_pid") == program
 
     options.write_text(
@@ -213,6 +239,10 @@ def test_bad_options_are_refused_and_change_nothing(attached: EmbeddedNode) -> N
         ("heartbeat_interval", "soon"),
         ("python", '""'),
         ("port_windows", "1"),
+        ("max_processes", "0"),
+        ("max_calls", "many"),
+        ("allowed_processes", "some"),
+        ("allowed_functions", '["os:cmd"]'),
     ]:
         options.write_text(f"{good}    {option}: {value}\n", encoding="utf-8")
         refused = attached.ctl("reload_config", check=False)
