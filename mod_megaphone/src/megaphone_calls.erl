@@ -3,6 +3,7 @@
 -module(megaphone_calls).
 
 -export([new/0, start/5, is_running/2, down/3, expired/2, stop/1, answer/2]).
+-export([failure/2]).
 -export_type([calls/0, outcome/0]).
 
 -define(MAX_CALLS, 64).
@@ -23,9 +24,15 @@ new() ->
 start(_Id, _Name, _Request, _TimeoutMs, Calls) when map_size(Calls) >= ?MAX_CALLS ->
     {refused, failure(overload, <<"the node answers as many calls as it may">>)};
 start(Id, Name, Request, TimeoutMs, Calls) ->
-    {Pid, Ref} = spawn_monitor(fun() -> exit({answer, answer(Name, Request)}) end),
-    Timer = erlang:start_timer(min(TimeoutMs, ?MAX_TIME), self(), {node_call, Ref}),
+    {Pid, Ref} = spawn_monitor(fun() -> run(Name, Request) end),
+    Time = megaphone_requests:time(Request, min(TimeoutMs, ?MAX_TIME)),
+    Timer = erlang:start_timer(Time, self(), {node_call, Ref}),
     {ok, Calls#{Ref => {Id, Pid, Timer}}}.
+
+run(Name, Request) ->
+    %% Requests and answers hold message bodies: no dump may show them.
+    _ = process_flag(sensitive, true),
+    exit({answer, answer(Name, Request)}).
 
 %% @doc Whether the process answers one of these calls.
 -spec is_running(pid(), calls()) -> boolean().
@@ -81,9 +88,12 @@ answer(<<"processes">>, {start, Process, Names}) when is_integer(Process), Proce
     end;
 answer(<<"processes">>, _Request) ->
     failure(badarg, <<"processes answers {start, Process, Names} only">>);
+answer(<<"erlang">>, Request) ->
+    megaphone_requests:answer(Request);
 answer(_Name, _Request) ->
     failure(noproc, <<"the node knows no such name">>).
 
+%% @doc The answer of a call that failed.
 -spec failure(megaphone_protocol:error_kind(), binary()) -> outcome().
 failure(Kind, Text) ->
     {error, term_to_binary({Kind, Text})}.

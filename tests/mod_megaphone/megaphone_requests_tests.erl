@@ -1,0 +1,103 @@
+-module(megaphone_requests_tests).
+
+-include_lib("eunit/include/eunit.hrl").
+
+%% A gen_server that answers what it is asked.
+-export([init/1, handle_call/3, handle_cast/2]).
+
+init(_) -> {ok, none}.
+handle_call({echo, Term}, _, State) -> {reply, Term, State};
+handle_call(mute, _, State) -> {noreply, State};
+handle_call(stop, _, State) -> {stop, {oops, 1}, State}.
+handle_cast(_, State) -> {noreply, State}.
+
+with(Options, Fun) ->
+    proxy_test:connected(Options, #{heartbeat_timeout => 60000},
+                         fun(_) ->
+                                 {ok, Pid} = gen_server:start({local, requests_server}, ?MODULE, none, []),
+                                 yes = global:register_name(requests_server, Pid),
+                                 try Fun(Pid)
+                                 after
+                                     exit(Pid, kill),
+                                     proxy_test:ended(Pid)
+                                 end
+                         end).
+
+call(Target, Request) -> call(Target, Request, 2000).
+
+call(Target, Request, Timeout) -> proxy_test:ask(<<"erlang">>, {call, Target, Request, Timeout}).
+
+rpc(Module, Function, Args) -> rpc(Module, Function, Args, 2000).
+
+rpc(Module, Function, Args, Timeout) ->
+    proxy_test:ask(<<"erlang">>, {rpc, Module, Function, Args, Timeout}).
+
+call_test_() ->
+    with(#{allowed_processes => [requests_server, requests_nobody]}, fun(Pid) ->
+        [?assertEqual({ok, hello}, call(Target, {echo, hello}))
+         || Target <- [requests_server, {global, requests_server}, Pid]],
+        ?assertMatch({error, {timeout, _}}, call(requests_server, mute, 30)),
+        ?assertMatch({error, {noproc, _}}, call(requests_nobody, mute)),
+        ?assertEqual({error, {crash, <<"the process ended: exit:{oops,1}">>}}, call(requests_server, stop)),
+        ?assertMatch({error, {noproc, _}}, call(requests_server, mute))
+    end).
+
+%% Python reaches its own processes from anywhere.
+proxy_test_() ->
+    with(#{}, fun(_) ->
+        {ok, Proxy} = proxy_test:start(1, [{local, <<"requests_python">>}]),
+        [?assertMatch({ok, {call, _, hi, infinity}}, call(Target, hi)) || Target <- [Proxy, requests_python]]
+    end).
+
+what_is_not_allowed_test_() ->
+    with(#{allowed_processes => [another]}, fun(Pid) ->
+        [?assertMatch({error, {refused, _}}, call(Target, {echo, <<"a secret">>}))
+         || Target <- [requests_server, {global, requests_server}, Pid, self(), <<"requests_server">>,
+                       {requests_server, node()}, {via, global, requests_server}]],
+        megaphone_test:until(fun() -> length(megaphone_test:logged("was refused")) =:= 7 end),
+        ?assertMatch([{warning, "megaphone[processes] a call of requests_server was refused: "
+                                "allowed_processes does not allow it"} | _], megaphone_test:logged("was refused")),
+        ?assertEqual([], megaphone_test:logged("a secret"))
+    end).
+
+all_is_everything_test_() ->
+    with(#{allowed_processes => all}, fun(Pid) ->
+        [?assertEqual({ok, 1}, call(Target, {echo, 1})) || Target <- [Pid, requests_server]],
+        [?assertMatch({error, {refused, _}}, call(Target, 1)) || Target <- [<<"a">>, {a, b}, 1]]
+    end).
+
+rpc_test_() ->
+    with(#{allowed_functions => [<<"lists:reverse/1">>, <<"erlang:error/1">>, <<"erlang:throw/1">>,
+                                 <<"timer:sleep/1">>, <<"lists:nothing/0">>]}, fun(_) ->
+        ?assertEqual({ok, [2, 1]}, rpc(<<"lists">>, <<"reverse">>, [[1, 2]])),
+        ?assertEqual({error, {crash, <<"the function failed: error:oops">>}},
+                     rpc(<<"erlang">>, <<"error">>, [oops])),
+        ?assertEqual({error, {crash, <<"the function failed: throw:ball">>}},
+                     rpc(<<"erlang">>, <<"throw">>, [ball])),
+        ?assertMatch({error, {crash, <<"the function failed: error:undef">>}}, rpc(<<"lists">>, <<"nothing">>, [])),
+        Started = erlang:monotonic_time(millisecond),
+        ?assertMatch({error, {timeout, _}}, rpc(<<"timer">>, <<"sleep">>, [60000], 50)),
+        ?assert(erlang:monotonic_time(millisecond) - Started < 2000)
+    end).
+
+functions_that_are_not_allowed_test_() ->
+    with(#{allowed_functions => [<<"lists:reverse/1">>]}, fun(_) ->
+        Atoms = erlang:system_info(atom_count),
+        [?assertMatch({error, {refused, _}}, rpc(Module, Function, Args))
+         || {Module, Function, Args} <-
+                [{<<"lists">>, <<"reverse">>, [[], <<"a secret">>]}, {<<"lists">>, <<"sort">>, [[]]},
+                 {<<"os">>, <<"cmd">>, ["true"]}, {<<"lists:reverse/1">>, <<>>, []}, {lists, reverse, [[]]},
+                 {<<"no_such_module_of_this_node\n">>, <<"f">>, []}, {<<"lists">>, <<"reverse">>, [[] | x]},
+                 {<<"lists">>, <<"reverse">>, x}]],
+        megaphone_test:until(fun() -> length(megaphone_test:logged("was refused")) =:= 8 end),
+        ?assertMatch([{warning, "megaphone[processes] a call of lists:reverse/2 was refused: "
+                                "allowed_functions does not allow it"} | _], megaphone_test:logged("was refused")),
+        ?assertEqual([], megaphone_test:logged("a secret")),
+        ?assert(erlang:system_info(atom_count) - Atoms < 20)
+    end).
+
+what_is_no_request_test_() ->
+    with(#{allowed_processes => all}, fun(_) ->
+        [?assertMatch({error, {badarg, _}}, proxy_test:ask(<<"erlang">>, Request))
+         || Request <- [call, {call, a, b}, {call, a, b, 0}, {call, a, b, infinity}, {rpc, <<"a">>, <<"b">>, []}]]
+    end).
