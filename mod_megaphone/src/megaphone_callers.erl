@@ -3,35 +3,43 @@
 %%% Tags are opaque and go back as they came: an improper list since OTP 24.
 -module(megaphone_callers).
 
--export([new/0, add/3, reply/3, refuse/2, refuse/3, forget_gone/2, count/1, is_caller/2]).
+-export([new/0, add/3, reply/3, refuse/3, refuse_from/3, forget_gone/2, count/1, is_caller/2]).
 -export([present/1, is_present/2]).
 -export_type([callers/0, from/0, present/0]).
 
 %% With fewer calls to look up than this, a list of the present callers is quicker than a map.
 -define(FEW, 4).
+%% Refused callers that still monitor this process. Beyond it they are left to their own time.
+-define(MAX_REFUSED, 10000).
 
--opaque callers() :: #{Ref :: pos_integer() => from()}.
+-record(callers, {waiting = #{} :: #{Ref :: pos_integer() => from()},
+                  %% Not less than the refused callers that still monitor.
+                  refused = 0 :: non_neg_integer()}).
+
+-opaque callers() :: #callers{}.
 -type from() :: {pid(), Tag :: term()}.
 -opaque present() :: [pid()] | #{pid() => true} | all.
 
 -spec new() -> callers().
 new() ->
-    #{}.
+    #callers{}.
 
 -spec add(pos_integer(), from(), callers()) -> callers().
-add(Ref, From, Callers) ->
-    Callers#{Ref => From}.
+add(Ref, From, Callers = #callers{waiting = Waiting}) ->
+    Callers#callers{waiting = Waiting#{Ref => From}}.
 
 %% @doc Answers a call. A reply that cannot be decoded fails this call only.
 -spec reply(pos_integer(), binary(), callers()) -> callers().
 reply(Ref, Binary, Callers) ->
-    case maps:take(Ref, Callers) of
+    case take(Ref, Callers) of
         {From, Rest} ->
             case megaphone_protocol:decode_term(Binary) of
-                {ok, Reply} -> gen_server:reply(From, Reply);
-                {error, Reason} -> exit_call(From, {bad_reply, Reason})
-            end,
-            Rest;
+                {ok, Reply} ->
+                    gen_server:reply(From, Reply),
+                    Rest;
+                {error, Reason} ->
+                    refuse_from(From, {bad_reply, Reason}, Rest)
+            end;
         error ->
             Callers
     end.
@@ -39,42 +47,59 @@ reply(Ref, Binary, Callers) ->
 %% @doc Makes a call exit with a reason.
 -spec refuse(pos_integer(), term(), callers()) -> callers().
 refuse(Ref, Reason, Callers) ->
-    case maps:take(Ref, Callers) of
-        {From, Rest} ->
-            exit_call(From, Reason),
-            Rest;
-        error ->
-            Callers
+    case take(Ref, Callers) of
+        {From, Rest} -> refuse_from(From, Reason, Rest);
+        error -> Callers
     end.
 
--spec refuse(from(), term()) -> ok.
-refuse(From, Reason) ->
-    exit_call(From, Reason).
+%% @doc The same for a call that was not added.
+-spec refuse_from(from(), term(), callers()) -> callers().
+refuse_from(From, Reason, Callers) ->
+    case count_refusal(Callers) of
+        {ok, Counted} ->
+            exit_call(From, Reason),
+            Counted;
+        {full, Counted} ->
+            Counted
+    end.
 
-%% gen:call/4 takes it for the end of the process, and its exit has the reason. Its monitor it
-%% takes for gone, and leaves it; that is why a refusal is not for every day.
+%% gen:call/4 takes it for the end of the process, and exits with the reason. It also takes its
+%% monitor for gone, which stays until caller or proxy ends: that is why refusals are counted.
 exit_call({_Pid, [alias | Ref]}, Reason) when is_reference(Ref) ->
-    Ref ! {'DOWN', Ref, process, self(), Reason},
-    ok;
+    Ref ! {'DOWN', Ref, process, self(), Reason};
 %% Who waits for ever has no alias.
 exit_call({Pid, Ref}, Reason) when is_reference(Ref) ->
-    Pid ! {'DOWN', Ref, process, self(), Reason},
-    ok;
+    Pid ! {'DOWN', Ref, process, self(), Reason};
 exit_call(_From, _Reason) ->
-    ok.
+    none.
+
+count_refusal(Callers = #callers{refused = Refused}) when Refused < ?MAX_REFUSED ->
+    {ok, Callers#callers{refused = Refused + 1}};
+count_refusal(Callers = #callers{waiting = Waiting}) ->
+    {monitored_by, Pids} = process_info(self(), monitored_by),
+    case max(0, length(Pids) - map_size(Waiting)) of
+        Refused when Refused < ?MAX_REFUSED -> {ok, Callers#callers{refused = Refused + 1}};
+        _ -> {full, Callers}
+    end.
+
+take(Ref, Callers = #callers{waiting = Waiting}) ->
+    case maps:take(Ref, Waiting) of
+        {From, Rest} -> {From, Callers#callers{waiting = Rest}};
+        error -> error
+    end.
 
 %% @doc Forgets the calls whose callers have given up.
 -spec forget_gone(present(), callers()) -> callers().
-forget_gone(Present, Callers) ->
-    maps:filter(fun(_, From) -> is_present(From, Present) end, Callers).
+forget_gone(Present, Callers = #callers{waiting = Waiting}) ->
+    Callers#callers{waiting = maps:filter(fun(_, From) -> is_present(From, Present) end, Waiting)}.
 
 -spec count(callers()) -> non_neg_integer().
-count(Callers) ->
-    map_size(Callers).
+count(#callers{waiting = Waiting}) ->
+    map_size(Waiting).
 
 -spec is_caller(pid(), callers()) -> boolean().
-is_caller(Pid, Callers) ->
-    is_caller_of(Pid, maps:next(maps:iterator(Callers))).
+is_caller(Pid, #callers{waiting = Waiting}) ->
+    is_caller_of(Pid, maps:next(maps:iterator(Waiting))).
 
 is_caller_of(Pid, {_, {Pid, _}, _}) -> true;
 is_caller_of(Pid, {_, _, More}) -> is_caller_of(Pid, maps:next(More));

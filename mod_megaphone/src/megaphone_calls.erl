@@ -24,15 +24,14 @@ new() ->
 start(_Id, _Name, _Request, _TimeoutMs, Calls) when map_size(Calls) >= ?MAX_CALLS ->
     {refused, failure(overload, <<"the node answers as many calls as it may">>)};
 start(Id, Name, Request, TimeoutMs, Calls) ->
-    {Pid, Ref} = spawn_monitor(fun() -> run(Name, Request) end),
+    {Pid, Ref} = spawn_monitor(fun() ->
+                                       %% Requests and answers hold message bodies.
+                                       _ = process_flag(sensitive, true),
+                                       exit({answer, answer(Name, Request)})
+                               end),
     Time = megaphone_requests:time(Request, min(TimeoutMs, ?MAX_TIME)),
     Timer = erlang:start_timer(Time, self(), {node_call, Ref}),
     {ok, Calls#{Ref => {Id, Pid, Timer}}}.
-
-run(Name, Request) ->
-    %% Requests and answers hold message bodies: no dump may show them.
-    _ = process_flag(sensitive, true),
-    exit({answer, answer(Name, Request)}).
 
 %% @doc Whether the process answers one of these calls.
 -spec is_running(pid(), calls()) -> boolean().

@@ -274,27 +274,19 @@ handle({call, From}, {batch, Broadcast, Pid, N, Frame, Size}, connected,
     end;
 handle({call, From}, {attach, Process, Pid, Call}, connected,
        Data = #data{life = Life, processes = Processes, answering = Calls, options = Options}) ->
+    #{max_processes := Max} = Options,
     case megaphone_calls:is_running(Call, Calls)
-        andalso megaphone_processes:attach(Process, Pid, maps:get(max_processes, Options), Processes) of
-        {ok, Link, Attached} ->
-            Limits = maps:with([max_frame], megaphone_life:peer(Life)),
-            {keep_state, Data#data{processes = Attached}, {reply, From, {ok, Limits#{link => Link}}}};
+        andalso megaphone_processes:attach(Process, Pid, Max, Life, Processes) of
+        {ok, Limits, Attached} ->
+            {keep_state, Data#data{processes = Attached}, {reply, From, {ok, Limits}}};
         false ->
             {keep_state_and_data, {reply, From, {error, disconnected}}};
         Error ->
             {keep_state_and_data, {reply, From, Error}}
     end;
 handle({call, From}, {signals, Batch}, connected, Data = #data{life = Life, processes = Processes}) ->
-    case megaphone_life:signals(Batch, Life) of
-        {ok, Queued} ->
-            case megaphone_life:is_full(Queued) of
-                true -> {keep_state, Data#data{life = Queued,
-                                               processes = megaphone_processes:wait(From, Processes)}};
-                false -> {keep_state, Data#data{life = Queued}, {reply, From, ok}}
-            end;
-        Refused ->
-            {keep_state_and_data, {reply, From, {error, Refused}}}
-    end;
+    {Actions, Queued, Waiting} = megaphone_processes:send(From, Batch, Life, Processes),
+    {keep_state, Data#data{life = Queued, processes = Waiting}, Actions};
 handle({call, From}, _, _, _Data) ->
     {keep_state_and_data, {reply, From, {error, disconnected}}};
 handle(cast, {frame, Frame, Size}, connected, Data = #data{life = Life}) ->
@@ -339,15 +331,12 @@ handle(info, Info, State, Data = #data{life = Life}) ->
 handle(_, _, _, _Data) ->
     keep_state_and_data.
 
-%% Proxies may go on once there is room.
+%% Proxies go on once there is room.
+release(Data = #data{life = none}) ->
+    {[], Data};
 release(Data = #data{life = Life, processes = Processes}) ->
-    case megaphone_life:is_full(Life) of
-        true ->
-            {[], Data};
-        false ->
-            {Waiting, Released} = megaphone_processes:release(Processes),
-            {[{reply, From, ok} || From <- Waiting], Data#data{processes = Released}}
-    end.
+    {Actions, Told, Released} = megaphone_processes:release(Life, Processes),
+    {Actions, Data#data{life = Told, processes = Released}}.
 
 %% What the program sent.
 
@@ -428,9 +417,11 @@ info({'DOWN', Monitor, process, _, Reason}, State, Data = #data{answering = Call
             {keep_state, Data#data{answering = Rest, life = megaphone_life:reply(Id, Outcome, Life)}};
         error ->
             case megaphone_processes:down(Monitor, Reason, Data#data.processes) of
-                {ended, Rest} -> {keep_state, Data#data{processes = Rest}};
-                {died, Signal, Rest} -> {keep_state, died(Signal, Data#data{processes = Rest})};
-                error -> receiver_down(Monitor, State, Data)
+                {ok, Rest} ->
+                    {Actions, Released} = release(Data#data{processes = Rest}),
+                    {keep_state, Released, Actions};
+                error ->
+                    receiver_down(Monitor, State, Data)
             end
     end;
 info({timeout, _Timer, {node_call, Monitor}}, _, #data{answering = Calls}) ->
@@ -443,14 +434,6 @@ receiver_down(Monitor, State, Data) ->
     case megaphone_subscribers:down(Monitor, Data#data.subscribers) of
         {ok, Broadcast, Rest} -> {keep_state, cancel(Broadcast, State, Data#data{subscribers = Rest})};
         error -> keep_state_and_data
-    end.
-
-%% Proxies are known while there is a connection.
-died(Signal, Data = #data{life = Life}) ->
-    Batch = megaphone_signals:add(Signal, megaphone_signals:empty()),
-    case megaphone_life:signals(Batch, Life) of
-        {ok, Queued} -> Data#data{life = Queued};
-        _ -> Data
     end.
 
 %% The end of a life.

@@ -5,7 +5,7 @@
 %%% proxies' pids, for whoever asks whether a process is one.
 -module(megaphone_processes).
 
--export([new/0, attach/4, route/2, down/3, wait/2, release/1, disconnected/1, count/1]).
+-export([new/0, attach/5, send/4, route/2, down/3, release/2, disconnected/1, count/1]).
 -export([is_proxy/1]).
 -export_type([processes/0, link/0]).
 
@@ -17,10 +17,15 @@
 -record(processes, {link :: link(),
                     numbers = #{} :: #{Process :: pos_integer() => #process{}},
                     monitors = #{} :: #{reference() => Process :: pos_integer()},
-                    %% Proxies that are told later that their signals are on the way.
-                    waiting = [] :: [gen_statem:from()]}).
+                    %% Proxies that are answered later: so much waits to be written.
+                    waiting = [] :: [gen_statem:from()],
+                    %% Ends that Python has not been told: for them there is always room.
+                    untold = megaphone_signals:empty() :: megaphone_signals:batch()}).
 
 -opaque processes() :: #processes{}.
+-type life() :: megaphone_life:life().
+%% What the owner does, and goes on with.
+-type done() :: {[gen_statem:action()], life(), processes()}.
 %% What the owner's messages to proxies begin with, so that nobody else's look like them.
 -type link() :: reference().
 
@@ -39,19 +44,36 @@ is_proxy(Pid) ->
 
 %% @doc From now on the proxy is sent {Link, signals, [{Kind, Ref, Binary}]} and, when the
 %% connection ends, {Link, disconnected}.
--spec attach(pos_integer(), pid(), pos_integer(), processes()) ->
-          {ok, link(), processes()} | {error, badarg | overload}.
-attach(Process, _Pid, _Max, #processes{numbers = Numbers}) when is_map_key(Process, Numbers) ->
-    {error, badarg};
-attach(_Process, _Pid, Max, #processes{numbers = Numbers}) when map_size(Numbers) >= Max ->
-    {error, overload};
-attach(Process, Pid, _Max, Processes = #processes{link = Link, numbers = Numbers,
-                                                  monitors = Monitors}) ->
-    Monitor = erlang:monitor(process, Pid),
-    true = ets:insert(?MODULE, {Pid}),
-    {ok, Link, Processes#processes{
-                 numbers = Numbers#{Process => #process{pid = Pid, monitor = Monitor}},
-                 monitors = Monitors#{Monitor => Process}}}.
+-spec attach(pos_integer(), pid(), Max :: pos_integer(), life(), processes()) ->
+          {ok, #{link := link(), max_frame := pos_integer()}, processes()}
+        | {error, badarg | overload | disconnected}.
+attach(Process, Pid, Max, Life, Processes = #processes{link = Link, numbers = Numbers,
+                                                       monitors = Monitors}) ->
+    #{capabilities := Capabilities, max_frame := MaxFrame} = megaphone_life:peer(Life),
+    case lists:member(<<"processes">>, Capabilities) of
+        false -> {error, disconnected};
+        true when is_map_key(Process, Numbers) -> {error, badarg};
+        true when map_size(Numbers) >= Max -> {error, overload};
+        true ->
+            Monitor = erlang:monitor(process, Pid),
+            true = ets:insert(?MODULE, {Pid}),
+            {ok, #{link => Link, max_frame => MaxFrame},
+             Processes#processes{numbers = Numbers#{Process => #process{pid = Pid, monitor = Monitor}},
+                                 monitors = Monitors#{Monitor => Process}}}
+    end.
+
+%% @doc Queues signals of a proxy's, which is answered at once or when there is room.
+-spec send(gen_statem:from(), megaphone_signals:batch(), life(), processes()) -> done().
+send(From, Batch, Life, Processes = #processes{waiting = Waiting}) ->
+    case megaphone_life:signals(Batch, Life) of
+        {ok, Queued} ->
+            case megaphone_life:is_full(Queued) of
+                true -> {[], Queued, Processes#processes{waiting = [From | Waiting]}};
+                false -> {[{reply, From, ok}], Queued, Processes}
+            end;
+        Refused ->
+            {[{reply, From, {error, Refused}}], Life, Processes}
+    end.
 
 %% @doc Hands what the program sent to the proxies, in one message each. What is for a process
 %% that has ended is dropped.
@@ -77,19 +99,16 @@ deliver(Process, Signals, Link, Numbers) ->
             Numbers
     end.
 
-%% @doc A proxy is gone, if the monitor is one of these. `died`: Python does not know it yet.
--spec down(reference(), term(), processes()) ->
-          {ended, processes()} | {died, megaphone_signals:encoded(), processes()} | error.
-down(Monitor, Reason, Processes = #processes{numbers = Numbers, monitors = Monitors}) ->
+%% @doc A proxy is gone, if the monitor is one of these. Python is told with the next release/2.
+-spec down(reference(), term(), processes()) -> {ok, processes()} | error.
+down(Monitor, Reason, Processes = #processes{numbers = Numbers, monitors = Monitors, untold = Untold}) ->
     case maps:take(Monitor, Monitors) of
         {Process, RestMonitors} ->
             {#process{pid = Pid, ended = Ended}, RestNumbers} = maps:take(Process, Numbers),
             true = ets:delete(?MODULE, Pid),
-            Rest = Processes#processes{numbers = RestNumbers, monitors = RestMonitors},
-            case Ended of
-                true -> {ended, Rest};
-                false -> {died, megaphone_signals:encode(Process, exit, 0, {Pid, why(Reason)}), Rest}
-            end;
+            News = [megaphone_signals:encode(Process, exit, 0, {Pid, why(Reason)}) || not Ended],
+            {ok, Processes#processes{numbers = RestNumbers, monitors = RestMonitors,
+                                     untold = lists:foldl(fun megaphone_signals:add/2, Untold, News)}};
         error ->
             error
     end.
@@ -97,14 +116,25 @@ down(Monitor, Reason, Processes = #processes{numbers = Numbers, monitors = Monit
 why(Reason) when is_atom(Reason) -> Reason;
 why(_) -> crash.
 
-%% @doc A proxy that is to be answered when less waits to be written.
--spec wait(gen_statem:from(), processes()) -> processes().
-wait(From, Processes = #processes{waiting = Waiting}) ->
-    Processes#processes{waiting = [From | Waiting]}.
+%% @doc Lets the proxies go on, if there is room.
+-spec release(life(), processes()) -> done().
+release(Life, Processes = #processes{waiting = Waiting, untold = Untold}) ->
+    case megaphone_life:is_full(Life) of
+        true ->
+            {[], Life, Processes};
+        false ->
+            {Told, Rest} = tell(megaphone_signals:count(Untold), Untold, Life),
+            {[{reply, From, ok} || From <- Waiting], Told,
+             Processes#processes{waiting = [], untold = Rest}}
+    end.
 
--spec release(processes()) -> {[gen_statem:from()], processes()}.
-release(Processes = #processes{waiting = Waiting}) ->
-    {lists:reverse(Waiting), Processes#processes{waiting = []}}.
+tell(0, Untold, Life) ->
+    {Life, Untold};
+tell(_, Untold, Life) ->
+    case megaphone_life:signals(Untold, Life) of
+        {ok, Queued} -> {Queued, megaphone_signals:empty()};
+        _ -> {Life, Untold}
+    end.
 
 %% @doc Tells all proxies, which end with that, and forgets them. Those that wait are to be
 %% answered.
@@ -115,7 +145,7 @@ disconnected(#processes{link = Link, numbers = Numbers, waiting = Waiting}) ->
                           true = erlang:demonitor(Monitor, [flush]),
                           Pid ! {Link, disconnected}
                   end, maps:values(Numbers)),
-    {lists:reverse(Waiting), #processes{link = make_ref()}}.
+    {Waiting, #processes{link = make_ref()}}.
 
 -spec count(processes()) -> non_neg_integer().
 count(#processes{numbers = Numbers}) ->

@@ -11,6 +11,8 @@
 
 %% Messages of one turn.
 -define(MAX_TURN, 256).
+%% Milliseconds without a message.
+-define(IDLE, 10000).
 
 -record(proxy, {parent :: pid(),
                 process :: pos_integer(),
@@ -64,6 +66,10 @@ register(Names, Process, Starter) ->
 loop(Proxy) ->
     receive
         Message -> loop(turn(Message, Proxy))
+    after ?IDLE ->
+            %% There may be as many proxies as there are users, each with what its last turn left.
+            true = garbage_collect(),
+            receive Message -> loop(turn(Message, Proxy)) end
     end.
 
 turn(Message, Proxy) ->

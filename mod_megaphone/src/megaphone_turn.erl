@@ -95,15 +95,13 @@ call(Kind, {Pid, _} = From, Request, Left,
             Encoded = megaphone_signals:encode(Process, Kind, Ref, Term),
             case megaphone_signals:size(Encoded) of
                 Size when Size > Max ->
-                    ok = megaphone_callers:refuse(From, {too_large, Size}),
-                    Turn;
+                    Turn#turn{callers = megaphone_callers:refuse_from(From, {too_large, Size}, Callers)};
                 _ ->
                     add(Encoded, [Ref],
                         Turn#turn{callers = megaphone_callers:add(Ref, From, Callers)})
             end;
         false ->
-            ok = megaphone_callers:refuse(From, overload),
-            Turn
+            Turn#turn{callers = megaphone_callers:refuse_from(From, overload, Callers)}
     end.
 
 add(Encoded, Calls, Turn = #turn{max_frame = Max, batch = Batch}) ->
