@@ -17,8 +17,8 @@ ENVIRONMENT = {"MEGAPHONE_HTTP__PORT": "0"}
 SLOW = "{% for a in range(400) %}{% for b in range(20000) %}{% endfor %}{% endfor %}for {{ user }}"
 
 
-def attach(node, **options):
-    request = AttachRequest(ejabberdctl=str(node.ejabberdctl), options=options)
+def attach(node, *, python=None, **options):
+    request = AttachRequest(ejabberdctl=str(node.ejabberdctl), python=python, options=options)
     return installation.attach(request, installation.plan(request), lambda _: None)
 
 
