@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import time
 
 import pytest
 
+from bridge.embedded_node import ports
 from tests.e2e.support import (
     ENVIRONMENT,
     SLOW,
@@ -17,7 +19,6 @@ from tests.e2e.support import (
     connected,
     ended,
     get,
-    port,
     start_broadcast,
     status,
     until,
@@ -30,8 +31,12 @@ USERS = 12
 
 @pytest.fixture(scope="module")
 def node(start_session_node):
-    node = start_session_node(environment={**ENVIRONMENT, "MEGAPHONE_WORKERS__COUNT": "2"})
-    attach(node, batch_size=1, heartbeat_interval=1, heartbeat_timeout=2)
+    # Every life of the program listens on the same port.
+    (http,) = ports.choose(1)
+    node = start_session_node(
+        environment={"MEGAPHONE_HTTP__PORT": str(http), "MEGAPHONE_WORKERS__COUNT": "2"}
+    )
+    attach(node, batch_size=1, batches_in_flight=USERS, heartbeat_interval=1, heartbeat_timeout=2)
     return node
 
 
@@ -54,14 +59,15 @@ async def in_flight(node):
     return broadcast
 
 
-async def everybody_once(node, broadcast, online):
-    found = await ended(node, broadcast)
-    assert (found["state"], found["sent"], found["recipients"]) == ("done", USERS, USERS)
-    assert (found["gone"], found["dropped"], found["failed"]) == (0, 0, 0)
+async def everybody_once(node, broadcast, online, bodies=("for user{n}",)):
+    for each in [broadcast] if isinstance(broadcast, str) else broadcast:
+        found = await ended(node, each)
+        assert (found["state"], found["sent"], found["recipients"]) == ("done", USERS, USERS)
+        assert (found["gone"], found["dropped"], found["failed"]) == (0, 0, 0)
     for n, client in enumerate(online):
-        await client.wait_for(1)
+        await client.wait_for(len(bodies))
         await client.ping()
-        assert client.bodies == [f"for user{n}"]
+        assert sorted(client.bodies) == sorted(body.format(n=n) for body in bodies)
 
 
 def seconds_of_a_start():
@@ -87,19 +93,40 @@ async def test_the_port_program_is_killed(node, online):
 
     os.kill(program, signal.SIGKILL)
     killed = time.monotonic()
-    # Its HTTP server is gone with it: nothing says ready.
-    assert get(url)[0] != 200
+    answers, ready = await asyncio.to_thread(until_ready, url)
 
-    def replaced():
-        state, pid = port(node)
-        return state == "connected" and pid != str(program)
-
-    await until(replaced)
+    # The next one is ready after the node has its hello, and nothing says so before.
+    asked = time.monotonic()
+    since = re.fullmatch(
+        r'{<<"connected">>,(\d+),([\d.]+)}',
+        node.eval(
+            'begin S = megaphone_port:status(), {maps:get(<<"state">>, S),'
+            ' maps:get(<<"os_pid">>, S), maps:get(<<"connected_seconds">>, S)} end'
+        ),
+    )
+    assert int(since[1]) != program
+    # Between these two it was connected: the node looked after the question, before the answer.
+    earliest, latest = asked - float(since[2]), time.monotonic() - float(since[2])
+    assert ready > earliest
+    assert set(answers) <= {None, 503}
+    assert answers, "nobody asked while there was no program"
     # 2 s, but not on a machine so busy that Python alone takes them.
-    assert time.monotonic() - killed < max(2, 3 * start)
+    assert latest - killed < max(2, 3 * start)
+    after = await until(lambda: connected(node))
+    assert after["bridge"]["http"] + "/readyz" == url
     for pid in (program, *workers):
         wait_gone(pid, 2)
     await everybody_once(node, broadcast, online)
+
+
+def until_ready(url):
+    """Asks without a pause until the answer is 200: those before it, and when it came."""
+    answers = []
+    deadline = time.monotonic() + 20
+    while (answer := get(url)[0]) != 200:
+        assert time.monotonic() < deadline, f"never ready again: {set(answers)}"
+        answers.append(answer)
+    return answers, time.monotonic()
 
 
 async def test_a_worker_is_killed(node, online):
@@ -115,18 +142,56 @@ async def test_a_worker_is_killed(node, online):
     assert get(after["bridge"]["http"] + "/readyz")[0] == 200
 
 
+#: 120 kB of a template's body and subject, of which no text has anything.
+BULK = "{# " + "x" * 60_000 + " #}"
+BROADCASTS = 4
+
+#: Lets the fan-outs begin and waits until the port's queue has filled; how much was in it.
+FILL = """
+begin
+    ok = sys:resume(megaphone_fanout_sup),
+    Filled = fun Filled(Looks) ->
+        case maps:get(<<"queued_bytes">>, megaphone_port:status()) of
+            Bytes when Bytes > 1000000; Looks =:= 0 -> Bytes;
+            _ -> timer:sleep(5), Filled(Looks - 1)
+        end
+    end,
+    Filled(200)
+end
+"""
+
+
 async def test_the_port_program_is_stopped_with_data_queued(node, online):
     before = await asyncio.to_thread(connected, node)
     program = before["port"]["os_pid"]
     workers = [worker["pid"] for worker in before["bridge"]["workers"]]
-    broadcast = await in_flight(node)
+    # Broadcasts whose templates have been tried by the workers, and of which nothing has been sent.
+    node.eval("sys:suspend(megaphone_fanout_sup)")
+    starting = [
+        asyncio.create_task(
+            asyncio.to_thread(
+                start_broadcast, node, f"{BULK}{n} for {{{{ user }}}}", subject=f"{BULK}{n}"
+            )
+        )
+        for n in range(BROADCASTS)
+    ]
+    waiting = (
+        "[element(2, process_info(whereis(Name), message_queue_len))"
+        " || Name <- [megaphone_fanout_sup, megaphone_broadcasts]]"
+    )
+    await until(lambda: node.eval(waiting) == f"[1,{BROADCASTS - 1}]")
     os.kill(program, signal.SIGSTOP)
+    queued = int(await asyncio.to_thread(node.eval, FILL))
+    assert queued > 1_000_000
+
     await asyncio.to_thread(wait_gone, program, 5)
     for pid in workers:
         wait_gone(pid, 2)
-    await everybody_once(node, broadcast, online)
+    bodies = [f"{n} for user{{n}}" for n in range(BROADCASTS)]
+    await everybody_once(node, await asyncio.gather(*starting), online, bodies)
     after = await until(lambda: connected(node))
     assert after["port"]["os_pid"] != program
+    assert after["port"]["queued_bytes"] == 0
     assert "it was silent for" in log(node)
 
 
