@@ -126,12 +126,12 @@ class Process:
             return
         self.mailbox.append(message)
         if self._scheduled:
-            return
-        if self._receive is not None:
+            # It has a turn coming, or is a coroutine, which may be in `receive`.
+            if self._waiter is not None and not self._waiter.done():
+                self._waiter.set_result(None)
+        elif self._receive is not None:
             self._scheduled = True
             self._runtime.ready(self)
-        elif self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
 
     def become(self, receive: Receive) -> None:
         """Have messages taken by `receive` from now on; those that wait, too."""
