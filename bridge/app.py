@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import signal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bridge.fanout import service
 from bridge.fanout.pool import WorkerPool
@@ -15,9 +14,12 @@ from bridge.http.server import HttpServer
 from bridge.status import Status
 from bridge.version import __version__
 from erlang_port.logs import PortLogHandler
+from erlang_port.otp import application, supervisor
+from erlang_port.otp.application import Application, ApplicationSpec, Terminated
+from erlang_port.otp.coroutine_child import coroutine_child
 from erlang_port.otp.remote import attach
 from erlang_port.otp.runtime import Runtime
-from erlang_port.otp.supervisor import ChildSpec, Supervisor
+from erlang_port.otp.supervisor import ChildSpec, Flags, Tree
 from erlang_port.transports.fds import Disconnected, PortConnection
 from metrics.port import PortCollector
 from metrics.program import ProgramCollector
@@ -26,13 +28,18 @@ from metrics.workers import WorkerMetrics
 
 if TYPE_CHECKING:
     from bridge.config import Configuration
-    from erlang_port.otp.supervisor import Started
+    from erlang_port.otp.coroutine_child import Started
+    from erlang_port.otp.process import Process
     from erlang_port.startup import OutputCapture
 
 _logger = logging.getLogger("megaphone")
 
 
-class Megaphone:
+class Failed(Exception):  # noqa: N818  # says what the program has
+    """A part of the application failed again and again."""
+
+
+class Megaphone(Application):
     """The application.
 
         Supervisor
@@ -66,42 +73,39 @@ class Megaphone:
         service.register(self._port, pool)
         state.register()
 
+        # Stopped in reverse: what is queued for the port still goes out.
         children = [
-            ChildSpec("port", self._keep_port, restart="temporary"),
-            ChildSpec("workers", pool.run, shutdown=4.0),
+            coroutine_child("port", self._keep_port, restart="temporary"),
+            ChildSpec("workers", pool.start_link, type="supervisor", shutdown=4.0),
         ]
         if http is not None:
             http.add_routes(health.routes(state.reasons))
             http.add_routes(exposition.routes(registry))
             http.add_routes(status.routes(state.whole))
-            children.append(ChildSpec("http", http.run, shutdown=3.0))
-        self._supervisor = Supervisor("megaphone", children, intensity=3, period=60.0)
+            children.append(coroutine_child("http", http.run, shutdown=3.0))
+        self._tree = Tree("megaphone", Flags(intensity=3, period=60.0), children)
+
+    async def start(self, start_type: str, args: None) -> Process | None:
+        """See `erlang_port.otp.application.Application.start`."""
+        del start_type, args
+        return await supervisor.start_link(self._tree)
 
     async def run(self) -> None:
         """Run until SIGTERM, or until the connection to the node is over.
 
         Raises:
             Disconnected: the connection ended.
-            StartError: there never was one.
-            IntensityExceeded: a part of the application failed again and again.
+            ApplicationError: there never was one.
+            Failed: a part of the application failed again and again.
         """
-        loop = asyncio.get_running_loop()
-        stop = asyncio.Event()
-        loop.add_signal_handler(signal.SIGTERM, stop.set)
-        tree = asyncio.create_task(self._supervisor.run())
-        stopping = asyncio.create_task(stop.wait())
         try:
-            ends: set[asyncio.Future[Any]] = {tree, stopping, self._over}
-            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-            if tree.done():
-                await tree
-            if self._over.done():
-                raise Disconnected(self._over.result())
-        finally:
-            for task in (stopping, tree):
-                task.cancel()
-            # Workers and HTTP first, the port last: what is queued still goes out.
-            await asyncio.wait({tree})
+            await application.run(
+                ApplicationSpec("megaphone", self, vsn=__version__), over=self._over
+            )
+        except Terminated as error:
+            raise Failed(self._tree.gave_up or str(error)) from None
+        if self._over.done():
+            raise Disconnected(self._over.result())
 
     async def _keep_port(self, started: Started) -> None:
         try:

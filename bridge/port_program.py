@@ -60,17 +60,17 @@ def serve(descriptors: tuple[int, int], output: startup.OutputCapture) -> int:
     import asyncio
 
     from bridge import config
-    from bridge.app import Megaphone
-    from erlang_port.otp.supervisor import IntensityExceeded, StartError
+    from bridge.app import Failed, Megaphone
+    from erlang_port.otp.application import ApplicationError
     from erlang_port.transports.fds import Disconnected
 
     async def application() -> int:
         try:
             await Megaphone(configuration, descriptors, output).run()
-        except (Disconnected, StartError) as error:
+        except (Disconnected, ApplicationError) as error:
             sys.stderr.write(f"{error}\n")
             return DISCONNECTED
-        except IntensityExceeded as error:
+        except Failed as error:
             sys.stderr.write(f"{error}\n")
             return FAILED
         return STOPPED

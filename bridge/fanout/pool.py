@@ -11,7 +11,9 @@ from bridge.fanout.tasks import BatchTask, CheckTask, WorkerCrashError
 from bridge.fanout.worker_slot import WorkerSlot
 from erlang_port.etf import Atom
 from erlang_port.messages import BatchFailed, encode_message
-from erlang_port.otp.supervisor import ChildSpec, Supervisor
+from erlang_port.otp import supervisor
+from erlang_port.otp.coroutine_child import coroutine_child
+from erlang_port.otp.supervisor import Flags, Tree
 from erlang_port.protocol import Overload
 from metrics.program import resident_memory
 
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from bridge.fanout.worker_slot import Task
     from erlang_port.etf import Term
     from erlang_port.messages import Batch, BatchFailure
-    from erlang_port.otp.supervisor import Started
+    from erlang_port.otp.process import Process
     from metrics.workers import WorkerMetrics
 
 #: Checks of templates that may wait for a worker.
@@ -80,12 +82,14 @@ class WorkerPool:
             waiting_bytes=lambda: self._queue.bytes,
         )
 
-    async def run(self, started: Started) -> None:
-        """Keep the workers until cancelled; then none is left."""
+    async def start_link(self) -> Process | None:
+        """Start the supervisor that keeps the workers; with its end none is left."""
         children = [
-            ChildSpec(f"worker-{slot.number}", slot.run, shutdown=2.0) for slot in self._slots
+            coroutine_child(f"worker-{slot.number}", slot.run, shutdown=2.0) for slot in self._slots
         ]
-        await Supervisor("workers", children, intensity=3, period=10.0).run(started)
+        return await supervisor.start_link(
+            Tree("workers", Flags(intensity=3, period=10.0), children)
+        )
 
     def submit(self, batch: Batch) -> None:
         """Take a batch; its answer is sent when there is one."""

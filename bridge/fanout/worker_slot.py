@@ -12,7 +12,7 @@ from bridge.fanout.worker_process import WorkerError, WorkerProcess
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from erlang_port.otp.supervisor import Started
+    from erlang_port.otp.coroutine_child import Started
 
 #: Seconds of waiting before a worker is started again that could not start, or ended by itself
 #: right after: the first time, and the longest of the times after, each twice the one before. A

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from aiohttp.typedefs import Handler, Middleware
 
     from bridge.config import Http
-    from erlang_port.otp.supervisor import Started
+    from erlang_port.otp.coroutine_child import Started
 
 #: Connections at a time; one more, and the oldest is closed: who holds them all keeps nobody out.
 #: Those that come in one turn of the loop, `BACKLOG` at most, count from the next one on.

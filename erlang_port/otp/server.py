@@ -218,6 +218,8 @@ def describe(reason: Term) -> str:
     match reason:
         case ((kind, bytes(name), bytes(text)), list()) if kind == "python_error":
             return f"{name.decode(errors='replace')}: {text.decode(errors='replace')}"
+        case ("shutdown", ("failed_to_start_child", child, why)):
+            return f"{child} did not start: {describe(why)}"
         case str():
             return str(reason)
         case (str(first), *_):
@@ -268,42 +270,58 @@ async def start(
                 process.end(NORMAL)
                 raise gen.StartError(error.reason) from None
     server = engine(process, module() if isinstance(module, type) else module)
-    starting = _Starting()
-    process.watch(starting, starting)
+    starting = Starting(process)
     process.run(_begin(server, args, starting))
-    try:
-        async with asyncio.timeout(timeout):
-            started = await starting.outcome
-    except TimeoutError:
-        process.exit("kill")
-        raise gen.StartError(TIMEOUT) from None
-    except asyncio.CancelledError:
-        process.exit("kill")
-        raise
-    finally:
-        process.unwatch(starting)
-    return process if started else None
+    return process if await starting.wait(timeout) else None
 
 
-class _Starting(Reference):
-    """What who starts a server waits for: whether it is there, or why not."""
+class Starting(Reference):
+    """Whether a process is there, or why not; who starts it waits for that (`proc_lib`)."""
 
-    __slots__ = ("outcome",)
+    __slots__ = ("_outcome", "_process")
 
-    def __init__(self) -> None:
-        self.outcome: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+    def __init__(self, process: Process) -> None:
+        self._process = process
+        self._outcome: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        process.watch(self, self)
 
     def done(self, started: bool) -> None:
-        if not self.outcome.done():
-            self.outcome.set_result(started)
+        """It is there, or it wants not to be."""
+        if not self._outcome.done():
+            self._outcome.set_result(started)
 
     def down(self, reference: Reference, process: Process, reason: Term) -> None:
+        """See `erlang_port.otp.process.Watcher`."""
         del reference, process
-        if not self.outcome.done():
-            self.outcome.set_exception(gen.StartError(reason))
+        if not self._outcome.done():
+            self._outcome.set_exception(gen.StartError(reason))
+
+    async def wait(self, timeout: float | None) -> bool:
+        """Wait for it; a process that is not there in time is killed.
+
+        Args:
+            timeout: Seconds, or None.
+
+        Returns:
+            False: it wants not to be.
+
+        Raises:
+            StartError: It ended before, or was not there in time.
+        """
+        try:
+            async with asyncio.timeout(timeout):
+                return await self._outcome
+        except TimeoutError:
+            self._process.exit("kill")
+            raise gen.StartError(TIMEOUT) from None
+        except asyncio.CancelledError:
+            self._process.exit("kill")
+            raise
+        finally:
+            self._process.unwatch(self)
 
 
-async def _begin(server: Server, args: Term, starting: _Starting) -> None:
+async def _begin(server: Server, args: Term, starting: Starting) -> None:
     process = server.process
     try:
         await server.initialise(args)
@@ -325,6 +343,8 @@ async def _begin(server: Server, args: Term, starting: _Starting) -> None:
 def _label(module: Any, name: Term) -> str:  # noqa: ANN401  # whatever has the callbacks
     if name is not None:
         return str(name[1] if type(name) is tuple else name)
+    if isinstance(label := getattr(module, "label", None), str):
+        return label
     return module.__name__ if isinstance(module, type) else type(module).__name__
 
 

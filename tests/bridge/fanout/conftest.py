@@ -1,7 +1,5 @@
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -9,9 +7,13 @@ from bridge.config import Workers
 from bridge.fanout.pool import WorkerPool
 from erlang_port.etf import decode, encode
 from erlang_port.messages import Batch, BatchDone, BatchFailed, batch, decode_message
+from erlang_port.otp import gen_server
 from metrics.registry import new_registry
 from metrics.workers import WorkerMetrics
 from tests.bridge.waiting import until
+
+if TYPE_CHECKING:
+    from erlang_port.otp.process import Process
 
 
 def a_batch(broadcast: str, n: int, template: str, users: list[str] | None = None) -> Batch:
@@ -31,7 +33,7 @@ class PoolHarness:
             self._answer,
             WorkerMetrics(self.registry),
         )
-        self._task: asyncio.Task[None] | None = None
+        self._workers: Process | None = None
 
     def _answer(self, payload: bytes) -> None:
         message = decode_message(payload)
@@ -39,18 +41,14 @@ class PoolHarness:
         self.answers.append(message)
 
     async def start(self, *, ready: bool = True) -> None:
-        started = asyncio.Event()
-        self._task = asyncio.create_task(self.pool.run(started.set))
-        await until(lambda: started.is_set() or self._task is None or self._task.done())
+        self._workers = await self.pool.start_link()
         if ready:
             await until(lambda: all(pid is not None for pid in self.pids()))
             await until(lambda: self.pool.reasons() == [])
 
     async def stop(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
+        if self._workers is not None and self._workers.alive:
+            await gen_server.stop(self._workers, "shutdown")
 
     def pids(self) -> list[int | None]:
         return [worker["pid"] for worker in self.pool.status()]
