@@ -6,6 +6,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
+from bridge import servers
 from bridge.fanout import service
 from bridge.fanout.pool import WorkerPool
 from bridge.http import health, status
@@ -46,6 +47,7 @@ class Megaphone(Application):
           port      PortConnection: its end is the program's end
           workers   Supervisor: a place for each worker process
           http      HttpServer
+          servers   Supervisor: the operator's own gen_servers
 
     Args:
         configuration: all of it.
@@ -83,6 +85,9 @@ class Megaphone(Application):
             http.add_routes(exposition.routes(registry))
             http.add_routes(status.routes(state.whole))
             children.append(coroutine_child("http", http.run, shutdown=3.0))
+        if configuration.servers:
+            own = (configuration.servers, configuration.python_path)
+            children.append(ChildSpec("servers", servers.start_link, own, type="supervisor"))
         self._tree = Tree("megaphone", Flags(intensity=3, period=60.0), children)
 
     async def start(self, start_type: str, args: None) -> Process | None:

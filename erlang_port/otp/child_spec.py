@@ -33,7 +33,8 @@ class Backoff:
     """How long a child that ended is waited with before it is started again.
 
     OTP has no such thing: what it starts is cheap. Waiting bounds the pace of the restarts, so they
-    do not count for the supervisor's intensity.
+    do not count for the supervisor's intensity; and a first start that fails is tried again, and is
+    not its supervisor's failure.
 
     Attributes:
         first: Seconds before the first restart; each time after it twice as long.

@@ -88,12 +88,18 @@ class SupervisorServer(server.Server):
             return
         for spec in specs:
             self.children.add(Child(spec, spec.args))
-        failed = await self._control.start_all(self.children)
-        if failed is not None:
+        await self._start_first(list(self.children))
+
+    async def _start_first(self, children: list[Child]) -> None:
+        while (failed := await self._control.start_all(children)) is not None:
             child, reason = failed
-            await self._control.stop_all(self.children)
-            failure = (Atom("failed_to_start_child"), child.spec.id, reason)
-            raise Exit((SHUTDOWN, failure))
+            if child.spec.backoff is None:
+                await self._control.stop_all(self.children)
+                failure = (Atom("failed_to_start_child"), child.spec.id, reason)
+                raise Exit((SHUTDOWN, failure))
+            # It is waited for, from its first start on.
+            children = self.children.after(child)[1:]
+            self._later(child)
 
     async def terminate(self, reason: Term) -> None:
         """See `erlang_port.otp.server.Server.terminate`."""
