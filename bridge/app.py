@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bridge import servers
 from bridge.fanout import service
@@ -20,6 +20,7 @@ from erlang_port.otp.application import Application, ApplicationSpec, Terminated
 from erlang_port.otp.coroutine_child import coroutine_child
 from erlang_port.otp.remote import attach
 from erlang_port.otp.runtime import Runtime
+from erlang_port.otp.supervision_tree import supervision_tree
 from erlang_port.otp.supervisor import ChildSpec, Flags, Tree
 from erlang_port.transports.fds import Disconnected, PortConnection
 from metrics.port import PortCollector
@@ -63,12 +64,13 @@ class Megaphone(Application):
         # Why the connection ended, when that was not this program's own doing.
         self._over: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._level = configuration.log.level
+        self._top: Process | None = None
         self._port = PortConnection(*descriptors, name="port_program", version=__version__)
-        pool = WorkerPool(
+        pool = self._pool = WorkerPool(
             configuration.workers, self._port.send_batch_answer, WorkerMetrics(registry)
         )
         http = HttpServer(configuration.http) if configuration.http.enabled else None
-        state = Status(self._port, pool, http)
+        state = Status(self._port, pool, http, self._supervision_tree)
 
         PortCollector(registry, lambda: self._port.statistics() if self._port.connected else None)
         ProgramCollector(registry, __version__)
@@ -93,7 +95,11 @@ class Megaphone(Application):
     async def start(self, start_type: str, args: None) -> Process | None:
         """See `erlang_port.otp.application.Application.start`."""
         del start_type, args
-        return await supervisor.start_link(self._tree)
+        self._top = await supervisor.start_link(self._tree)
+        return self._top
+
+    def _supervision_tree(self) -> dict[str, Any] | None:
+        return None if self._top is None else supervision_tree(self._top, self._pool.processes())
 
     async def run(self) -> None:
         """Run until SIGTERM, or until the connection to the node is over.

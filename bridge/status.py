@@ -13,6 +13,8 @@ from erlang_port.transports.fds import CallError, Disconnected
 from metrics.program import resident_memory
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from bridge.fanout.pool import WorkerPool
     from bridge.http.server import HttpServer
     from erlang_port.etf import Term
@@ -29,8 +31,15 @@ NODE_TIMEOUT: Final = 2.0
 class Status:
     """Answers what the status is, see docs/protocol.md."""
 
-    def __init__(self, port: PortConnection, pool: WorkerPool, http: HttpServer | None) -> None:
+    def __init__(
+        self,
+        port: PortConnection,
+        pool: WorkerPool,
+        http: HttpServer | None,
+        tree: Callable[[], dict[str, Any] | None],
+    ) -> None:
         self._port = port
+        self._tree = tree
         self._pool = pool
         self._http = http
         self._started = time.monotonic()
@@ -59,6 +68,7 @@ class Status:
                 "loop_lag_seconds": self._port.statistics().loop_lag,
                 "workers": workers,
                 "worker_restarts": sum(worker["restarts"] for worker in workers),
+                "tree": self._tree(),
             }
         }
 

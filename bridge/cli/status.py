@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.tree import Tree
 
 from bridge.attach import health
 from bridge.attach.ejabberdctl import Ejabberdctl
@@ -31,6 +32,10 @@ def status(
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+    as_tree: Annotated[
+        bool,
+        typer.Option("--tree", help="The port program's supervision tree: restarts and uptime."),
+    ] = False,
 ) -> None:
     """Show the node, the port program, its workers and the last broadcasts.
 
@@ -40,6 +45,12 @@ def status(
     judged = health.judge(document)
     if as_json:
         typer.echo(json.dumps(document))
+    elif as_tree:
+        tree = (document.get("bridge") or {}).get("tree")
+        if isinstance(tree, dict):
+            Console(highlight=False, markup=False).print(_tree(tree))
+        else:
+            typer.echo(f"megaphone: there is no tree: {judged.reason or 'it starts'}", err=True)
     else:
         console = Console(highlight=False, markup=False)
         console.print(_facts(document, judged))
@@ -91,6 +102,30 @@ def _workers(workers: list[dict[str, Any]]) -> Table:
         cells = [_text(worker.get(name)) for name in ("pid", "state", "batches", "restarts")]
         table.add_row(*cells, _megabytes(worker.get("rss_bytes")))
     return table
+
+
+def _tree(node: dict[str, Any]) -> Tree:
+    uptime, restarts = node.get("uptime_seconds"), node.get("restarts")
+    facts = [_text(node.get("state"))]
+    if isinstance(uptime, int | float):
+        facts.append(f"up {_duration(uptime)}")
+    if restarts:
+        facts.append(f"{restarts} restart{'' if restarts == 1 else 's'}")
+    tree = Tree(f"{_text(node.get('id'))}  {node.get('type')}, {', '.join(facts)}")
+    for child in node.get("children") or []:
+        tree.add(_tree(child))
+    return tree
+
+
+def _duration(seconds: float) -> str:
+    """Returns a time as its two largest units: 3d 4h, 5m 6s."""
+    left = int(seconds)
+    parts: list[str] = []
+    for unit, size in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
+        amount, left = divmod(left, size)
+        if amount or parts or unit == "s":
+            parts.append(f"{amount}{unit}")
+    return " ".join(parts[:2])
 
 
 def _rows(document: dict[str, Any], section: str, key: str) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import OrderedDict, deque
 from typing import TYPE_CHECKING, Any, Final
 
@@ -84,9 +85,7 @@ class WorkerPool:
 
     async def start_link(self) -> Process | None:
         """Start the supervisor that keeps the workers; with its end none is left."""
-        children = [
-            coroutine_child(f"worker-{slot.number}", slot.run, shutdown=2.0) for slot in self._slots
-        ]
+        children = [coroutine_child(slot.name, slot.run, shutdown=2.0) for slot in self._slots]
         return await supervisor.start_link(
             Tree("workers", Flags(intensity=3, period=10.0), children)
         )
@@ -284,3 +283,20 @@ class WorkerPool:
             }
             for slot in self._slots
         ]
+
+    def processes(self) -> dict[str, list[dict[str, Any]]]:
+        """What each place keeps, for the supervision tree; see docs/protocol.md."""
+        now = time.monotonic()
+        return {
+            slot.name: [
+                {
+                    "id": "process" if slot.pid is None else f"process {slot.pid}",
+                    "type": "os_process",
+                    "state": slot.state,
+                    "restarts": slot.restarts,
+                    "uptime_seconds": None if slot.since is None else now - slot.since,
+                    "children": [],
+                }
+            ]
+            for slot in self._slots
+        }

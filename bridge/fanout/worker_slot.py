@@ -56,8 +56,10 @@ class WorkerSlot:
     """Keeps a worker.
 
     Attributes:
+        name: which place it is.
         state: starting (or waiting to start again), idle or busy.
         pid: the worker's process id, or None while there is none.
+        since: when it was started, by the monotonic clock; None while there is none.
         batches: tasks answered since this slot began.
         restarts: workers that were replaced.
         error: why the last attempts failed, once there were several in a row; else None.
@@ -70,9 +72,10 @@ class WorkerSlot:
         tasks: TaskSource,
         replaced: Callable[[], None],
     ) -> None:
-        self.number = number
+        self.name = f"worker-{number}"
         self.state: State = "starting"
         self.pid: int | None = None
+        self.since: float | None = None
         self.batches = 0
         self.restarts = 0
         self.error: str | None = None
@@ -91,11 +94,12 @@ class WorkerSlot:
                 await self._back_off(str(error))
                 continue
             self.pid = worker.pid
+            self.since = time.monotonic()
             try:
                 reason = await self._serve(worker)
             finally:
                 self.state = "starting"
-                self.pid = None
+                self.pid = self.since = None
                 await worker.end()
             self.restarts += 1
             self._replaced()

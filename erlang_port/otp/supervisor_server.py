@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 from weakref import WeakValueDictionary
@@ -45,9 +46,18 @@ class SupervisorServer(server.Server):
     Attributes:
         flags: What `init` gave.
         children: Who is supervised.
+        since: When it was started, by the monotonic clock.
     """
 
-    __slots__ = ("__weakref__", "_control", "_intensity", "_template", "children", "flags")
+    __slots__ = (
+        "__weakref__",
+        "_control",
+        "_intensity",
+        "_template",
+        "children",
+        "flags",
+        "since",
+    )
 
     behaviour: ClassVar[Atom] = Atom("supervisor")
 
@@ -59,6 +69,7 @@ class SupervisorServer(server.Server):
         self._control = ChildControl(process, self.children)
         self._intensity = RestartIntensity(self.flags.intensity, self.flags.period)
         self._template: ChildSpec | None = None
+        self.since = time.monotonic()
 
     # Start and end.
 

@@ -139,6 +139,25 @@ async def test_it_answers_for_itself(start_node: StartNode) -> None:
     await until(lambda: any("is connected to stub@localhost" in text for *_, text in node.logs))
 
 
+async def test_its_tree_counts_restarts(start_node: StartNode) -> None:
+    node = await start_node()
+    worker = await node.worker()
+    os.kill(worker, signal.SIGKILL)
+    async with asyncio.timeout(20):
+        while await node.worker() == worker:  # noqa: ASYNC110 - polled over the port
+            await asyncio.sleep(0.01)
+    tree = (await node.own_status())[b"tree"]
+    assert (tree[b"id"], tree[b"type"], tree[b"state"]) == (b"megaphone", b"supervisor", b"running")
+    parts = {part[b"id"]: part for part in tree[b"children"]}
+    assert list(parts) == [b"port", b"workers", b"http"]
+    assert all(part[b"uptime_seconds"] > 0 for part in parts.values())
+    (place,) = parts[b"workers"][b"children"]
+    (process,) = place[b"children"]
+    assert (place[b"id"], process[b"type"], process[b"restarts"]) == (
+        *(b"worker-0", b"os_process", 1),
+    )
+
+
 async def test_a_batch_from_its_check_to_its_texts(start_node: StartNode) -> None:
     node = await start_node()
     assert await node.call(b"fanout", (Atom("prepare"), [b"Hello {{ user }}"])) == (

@@ -89,3 +89,40 @@ def test_no_ejabberdctl(run):
     status, _, errors = run("status", "--ejabberdctl", "/no/such/file")
     assert status == ExitStatus.EJABBERDCTL_NOT_FOUND
     assert "--ejabberdctl" in errors
+
+
+def test_the_tree(node, run):
+    def part(name, kind, state="running", restarts=0, uptime=7.5, *children):
+        return {
+            "id": name,
+            "type": kind,
+            "state": state,
+            "restarts": restarts,
+            "uptime_seconds": uptime,
+            "children": list(children),
+        }
+
+    tree = part(
+        *("megaphone", "supervisor", "running", 0, 93784.0),
+        part("port", "worker", "running", 1, 65.0),
+        part("[workers]", "supervisor", "running", 2, 5.0, part("process", "os_process", "idle")),
+        part("http", "worker", "restarting", 3, None),
+    )
+    node.answers("megaphone_status", {**DOCUMENT, "bridge": {**DOCUMENT["bridge"], "tree": tree}})
+    status, output, _ = run("status", "--tree")
+    assert status == ExitStatus.OK
+    assert output.splitlines() == [
+        "megaphone  supervisor, running, up 1d 2h",
+        "├── port  worker, running, up 1m 5s, 1 restart",
+        "├── [workers]  supervisor, running, up 5s, 2 restarts",
+        "│   └── process  os_process, idle, up 7s",
+        "└── http  worker, restarting, 3 restarts",
+    ]
+
+
+def test_no_tree(node, run):
+    port = {"state": "backing_off", "reason": "exit status 1", "os_pid": None}
+    node.answers("megaphone_status", {**DOCUMENT, "port": port, "bridge": None})
+    status, output, errors = run("status", "--tree")
+    assert (status, output) == (ExitStatus.PORT_PROGRAM_DOWN, "")
+    assert "exit status 1" in errors
