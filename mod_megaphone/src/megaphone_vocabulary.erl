@@ -11,7 +11,7 @@ atoms() ->
      '$gen_sync_event', 'DOWN', 'EXIT', active, already_present, already_started, bad_call,
      bad_cast, bad_combination, bad_continue, bad_info, bad_return, bad_return_value,
      bad_start_spec, badarg, call, callback_failed, calling_self, change_code, child,
-     count_children, data, debug, delete_child, duplicate_child_name, dynamic, error,
+     count_children, data, debug, delete_child, duplicate_child_name, dynamic, error, exit_status,
      failed_to_start_child, gen_server, get_childspec, get_state, get_status, global, header, id,
      in, init, invalid_auto_shutdown, invalid_child_spec, invalid_child_type, invalid_intensity,
      invalid_period, invalid_restart_type, invalid_shutdown, invalid_strategy, kill, killed,
