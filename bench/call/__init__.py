@@ -1,0 +1,1 @@
+"""Calls from Erlang to Python, beside programs that only echo frames, and beside erlport."""

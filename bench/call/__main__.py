@@ -1,0 +1,7 @@
+"""`python -m bench.call`."""
+
+import sys
+
+from bench.call.run import main
+
+sys.exit(main())
