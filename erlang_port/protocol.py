@@ -206,12 +206,17 @@ class Protocol:
             raise ProtocolError("the node sent more than its credit")
         self._received += cost
 
+    @property
+    def owes_credit(self) -> bool:
+        """Whether so much was received that `handed_on` gives credit back."""
+        return self._received >= WINDOW // 4
+
     def handed_on(self) -> None:
         """Say that everything received so far was handed on: its credit may be given back.
 
-        To be called after the events of each `receive_data`.
+        To be called after the events of each `receive_data`, where credit is owed.
         """
-        if self._received >= WINDOW // 4:
+        if self.owes_credit:
             self._window += self._received
             self._outgoing.append(frame(encode_message(Credit(self._received))))
             self._received = 0

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from erlang_port.etf import Atom, EtfError, Term, decode, encode
@@ -103,6 +104,7 @@ class Node:
         self._numbers: dict[Reference, int] = {}
         self._next_monitor = 1
         self._outgoing: list[Signal] = []
+        self._taking = False
         # Sends for whoever is no process.
         self._nobody: Process | None = None
 
@@ -147,7 +149,16 @@ class Node:
     # From the node.
 
     def take(self, signals: Sequence[Signal]) -> None:
-        """Take signals in their order."""
+        """Take signals in their order, and let those that they are for take turns at once."""
+        self._taking = True
+        try:
+            self._runtime.burst(partial(self._hand_on, signals))
+        finally:
+            self._taking = False
+            if self._outgoing:
+                self._flush()
+
+    def _hand_on(self, signals: Sequence[Signal]) -> None:
         processes = self._runtime.processes
         for signal in signals:
             process = processes.get(signal.process)
@@ -329,13 +340,14 @@ class Node:
 
     def _queue(self, signal: Signal) -> None:
         # Those of one turn of the loop travel together.
-        if not self._outgoing:
+        if not self._outgoing and not self._taking:
             asyncio.get_running_loop().call_soon(self._flush)
         self._outgoing.append(signal)
 
     def _flush(self) -> None:
         signals, self._outgoing = self._outgoing, []
-        self._port.send_signals(signals)
+        if signals:
+            self._port.send_signals(signals)
 
 
 def attach(runtime: Runtime, port: Port) -> Node:

@@ -8,7 +8,8 @@ import select
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from types import TracebackType
 from typing import NamedTuple
 
 from erlang_port.etf import Atom, EtfError, Term, decode, encode
@@ -97,6 +98,7 @@ class PortConnection:
         self._protocol = Protocol(name=name, version=version, os_pid=os.getpid())
         # Log lines come from other threads: the protocol is touched under the lock only.
         self._lock = threading.Lock()
+        self._exclusive = _Exclusive(self._enter, self._leave)
         self._lines: deque[Log] = deque()
         self._calls = IncomingCalls(self._queue_answer)
         self._waiting: dict[int, asyncio.Future[Answered]] = {}
@@ -186,7 +188,7 @@ class PortConnection:
         if not self.connected:
             raise Disconnected("there is no connection to the node")
         try:
-            with self._exclusively() as protocol:
+            with self._exclusive as protocol:
                 call_id = protocol.call(name.encode(), request, int(timeout * 1000))
         except Overload as error:
             raise CallError("overload", str(error)) from None
@@ -203,7 +205,7 @@ class PortConnection:
     def cast(self, name: str, message: Term) -> None:
         """Send a message to a name at the node; lost when there is no connection or no room."""
         if self.connected:
-            with contextlib.suppress(Overload), self._exclusively() as protocol:
+            with contextlib.suppress(Overload), self._exclusive as protocol:
                 protocol.send(Cast(name.encode(), message))
 
     def send_signals(self, signals: Sequence[Signal]) -> None:
@@ -213,7 +215,7 @@ class PortConnection:
             Overload: Too much waits for the node, or one is longer than a frame.
         """
         if self.connected:
-            with self._exclusively() as protocol:
+            with self._exclusive as protocol:
                 protocol.signal(signals)
 
     def send_batch_answer(self, payload: bytes) -> None:
@@ -223,7 +225,7 @@ class PortConnection:
             Overload: The message is longer than a frame.
         """
         if self.connected:
-            with self._exclusively() as protocol:
+            with self._exclusive as protocol:
                 protocol.send_batch_answer(payload)
 
     def log(self, level: Level, source: str, text: str) -> None:
@@ -276,7 +278,7 @@ class PortConnection:
             return
         self._heard = time.monotonic()
         try:
-            with self._exclusively() as protocol:
+            with self._exclusive as protocol:
                 events = protocol.receive_data(data)
             for event in events:
                 self._handle(event)
@@ -287,8 +289,9 @@ class PortConnection:
             # What was read with it may be lost now. The node holds it, and asks a new program.
             self._close("what the node sent could not be handed on")
             raise
-        with self._exclusively() as protocol:
-            protocol.handed_on()
+        if self._protocol.owes_credit:
+            with self._exclusive as protocol:
+                protocol.handed_on()
 
     def _handle(self, event: Event) -> None:  # noqa: C901  # a case for each event
         match event:
@@ -328,24 +331,23 @@ class PortConnection:
         if not self.connected:
             return
         try:
-            with self._exclusively() as protocol:
+            with self._exclusive as protocol:
                 protocol.reply(answers)
         except Overload as error:
             _log.warning("answers to the node were dropped: %s", error)
 
     # Writing, liveness, the end.
 
-    @contextlib.contextmanager
-    def _exclusively(self) -> Iterator[Protocol]:
-        """The protocol, for one user; what it lets out goes to the writer before the next one."""
+    def _enter(self) -> Protocol:
+        self._lock.acquire()
+        self._take_lines()
+        return self._protocol
+
+    def _leave(self) -> None:
         try:
-            with self._lock:
-                try:
-                    self._take_lines()
-                    yield self._protocol
-                finally:
-                    self._hand_over()
+            self._hand_over()
         finally:
+            self._lock.release()
             self._send_lines()
 
     def _send_lines(self) -> None:
@@ -418,6 +420,30 @@ class PortConnection:
             if not waiting.done():
                 waiting.set_exception(Disconnected(reason))
         self._closed.set_result(reason)
+
+
+class _Exclusive:
+    """The protocol, for one user; what it lets out goes to the writer before the next one.
+
+    Entered for every frame: a generator would cost as much as the frame's term.
+    """
+
+    __slots__ = ("_enter", "_leave")
+
+    def __init__(self, enter: Callable[[], Protocol], leave: Callable[[], None]) -> None:
+        self._enter = enter
+        self._leave = leave
+
+    def __enter__(self) -> Protocol:
+        return self._enter()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._leave()
 
 
 def _open_answer(answered: Answered) -> Term:
