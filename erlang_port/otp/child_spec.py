@@ -116,8 +116,7 @@ class ChildSpec:
         )
 
     def _shutdown_term(self) -> Term:
-        time = self.shutdown_time
-        return Atom(time) if isinstance(time, str) else round(time * 1000)
+        return _milliseconds(self.shutdown_time)
 
     def _mfa(self) -> Term:
         # Names as binaries: a Python module is no atom at the node. Arguments may be anything: they
@@ -162,15 +161,13 @@ _AUTO_SHUTDOWNS: Final = {"never", "any_significant", "all_significant"}
 def flags_error(flags: Flags) -> Term:
     """What is wrong with flags, as OTP says it; None: nothing."""
     if flags.strategy not in _STRATEGIES:
-        return Atom("invalid_strategy"), flags.strategy
+        return Atom("invalid_strategy"), _atom(flags.strategy)
     if not isinstance(flags.intensity, int) or flags.intensity < 0:
         return Atom("invalid_intensity"), flags.intensity
     if not isinstance(flags.period, int | float) or not 0 < flags.period < math.inf:
         return Atom("invalid_period"), flags.period
     if flags.auto_shutdown not in _AUTO_SHUTDOWNS:
-        return Atom("invalid_auto_shutdown"), flags.auto_shutdown
-    if flags.auto_shutdown != "never" and flags.simple:
-        return _bad_combination("auto_shutdown", flags.auto_shutdown, "strategy", flags.strategy)
+        return Atom("invalid_auto_shutdown"), _atom(flags.auto_shutdown)
     return None
 
 
@@ -179,16 +176,16 @@ def spec_error(spec: object, flags: Flags) -> Term:
     if not isinstance(spec, ChildSpec):
         return Atom("invalid_child_spec"), spec
     if spec.restart not in _RESTARTS:
-        return Atom("invalid_restart_type"), spec.restart
+        return Atom("invalid_restart_type"), _atom(spec.restart)
     if spec.type not in _TYPES:
-        return Atom("invalid_child_type"), spec.type
+        return Atom("invalid_child_type"), _atom(spec.type)
     time = spec.shutdown_time
     if time not in {BRUTAL_KILL, INFINITY} and (not isinstance(time, int | float) or time < 0):
-        return Atom("invalid_shutdown"), time
-    if spec.significant and spec.restart == "permanent":
-        return _bad_combination("restart", "permanent", "significant", True)
+        return Atom("invalid_shutdown"), _milliseconds(time)
     if spec.significant and flags.auto_shutdown == "never":
         return _bad_combination("auto_shutdown", "never", "significant", True)
+    if spec.significant and spec.restart == "permanent":
+        return _bad_combination("restart", "permanent", "significant", True)
     return None
 
 
@@ -206,5 +203,12 @@ def specs_error(specs: Sequence[object], flags: Flags) -> Term:
 
 
 def _bad_combination(first: str, one: Term, second: str, other: Term) -> Term:
-    one, other = (Atom(value) if isinstance(value, str) else value for value in (one, other))
-    return Atom("bad_combination"), [(Atom(first), one), (Atom(second), other)]
+    return Atom("bad_combination"), [(Atom(first), _atom(one)), (Atom(second), _atom(other))]
+
+
+def _atom(value: Term) -> Term:
+    return Atom(value) if isinstance(value, str) else value
+
+
+def _milliseconds(time: Shutdown) -> Term:
+    return Atom(time) if isinstance(time, str) else round(time * 1000)

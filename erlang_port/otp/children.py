@@ -28,12 +28,14 @@ class Child:
         restarting: Whether it is to be started again.
         restarts: How often it was.
         since: When it was started, by the monotonic clock.
+        last: The process that ended, while it is restarting.
     """
 
     __slots__ = (
         "_failures",
         "_timer",
         "args",
+        "last",
         "process",
         "restarting",
         "restarts",
@@ -45,6 +47,7 @@ class Child:
         self.spec = spec
         self.args = args
         self.process: Process | None = None
+        self.last: Process | None = None
         self.restarting = False
         self.restarts = 0
         self.since: float | None = None
@@ -82,6 +85,7 @@ class Child:
         """It has been started."""
         self.stand_still()
         self.process = process
+        self.last = None
         self.since = time.monotonic()
 
     def stand_still(self) -> None:
@@ -110,6 +114,7 @@ class Child:
         lived = 0.0 if self.since is None else time.monotonic() - self.since
         if backoff is not None and lived >= backoff.stable:
             self._failures = 0
+        self.last = self.process
         self.process = None
 
 
@@ -175,7 +180,7 @@ class Children:
         """The child of an id; by a process with `simple_one_for_one`."""
         try:
             if self._simple:
-                return self._by_process.get(child_id)
+                return self._by_process.get(child_id) or self._restarting(child_id)
             child = self._children.get(child_id)
         except TypeError:
             # A list or a map, which can be nobody's.
@@ -184,6 +189,9 @@ class Children:
             # A `str` is a binary to whoever asks from the node.
             child = self._children.get(child_id.decode(errors="replace"))
         return child
+
+    def _restarting(self, process: Term) -> Child | None:
+        return next((one for one in self if one.restarting and one.last is process), None)
 
     def after(self, child: Child) -> list[Child]:
         """A child and those that were started after it."""

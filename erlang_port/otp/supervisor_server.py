@@ -260,7 +260,9 @@ class SupervisorServer(server.Server):
             return _SIMPLE
         child = self.children.find(child_id)
         if child is None:
-            return _NOT_FOUND
+            # With simple_one_for_one OTP takes who has ended for a child that has.
+            ended = isinstance(child_id, Process) and not child_id.alive
+            return _OK if ended and self._template is not None else _NOT_FOUND
         await self._control.stop(child)
         if self._template is not None:
             self.children.remove(child)
