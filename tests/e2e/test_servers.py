@@ -12,15 +12,19 @@ from tests.e2e.support import ENVIRONMENT, attach, connected, detach, status
 from tests.support.logs import errors, log
 from tests.support.processes import wait_until
 
-PAGE = Path(__file__).parents[2] / "docs/servers.md"
+ROOT = Path(__file__).parents[2]
+PAGE, README = ROOT / "docs/servers.md", ROOT / "README.md"
 
 
-def block(language):
-    found = re.search(rf"^```{language}\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+def block(language, page=PAGE):
+    found = re.search(rf"^```{language}\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
     return found[1]
 
 
-SESSION = re.findall(r"^\d+> (.*)\.\n(.*)$", block("erlang"), re.MULTILINE)
+def session(page):
+    """What is typed into a shell, and what it prints."""
+    return re.findall(r"^\d+> (.*)\.\n(.*)$", block("erlang", page), re.MULTILINE)
+
 
 #: A server that does what the page's does not.
 STRANGE = """
@@ -99,6 +103,7 @@ def node(start_session_node, tmp_path_factory):
     settings.write_text(
         block("toml").replace("/etc/megaphone/servers", str(directory))
         + '\n[servers.strange]\nstart = "strange:Strange"\n'
+        + '\n[servers.from_the_readme]\nstart = "shouter:Shouter"\n'
         + '\n[servers.everywhere]\nstart = "shouter:Shouter"\nscope = "global"\n'
     )
     node = start_session_node(environment={**ENVIRONMENT, "MEGAPHONE_CONFIG": str(settings)})
@@ -118,9 +123,17 @@ def caught(node, expression):
 
 
 def test_the_session_of_the_page(node):
-    assert len(SESSION) >= 6
-    for expression, shown in SESSION:
+    assert len(session(PAGE)) >= 6
+    for expression, shown in session(PAGE):
         assert node.eval(expression) == shown
+
+
+def test_the_session_of_the_readme(node):
+    assert len(session(README)) >= 2
+    for expression, shown in session(README):
+        assert node.eval(expression.replace("shouter", "from_the_readme")) == shown
+    shown = block("python").splitlines()
+    assert [line for line in block("python", README).splitlines() if line not in shown] == []
 
 
 def test_by_global_name_and_by_pid(node):
