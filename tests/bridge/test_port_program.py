@@ -70,6 +70,13 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
     )
 
 
+def catches(pid: int, number: signal.Signals) -> bool:
+    """Whether a process has a handler for a signal (proc(5), SigCgt)."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    (caught,) = re.findall(r"^SigCgt:\s*(\w+)$", status, re.MULTILINE)
+    return bool(int(caught, 16) >> (number - 1) & 1)
+
+
 def print_10_mb(path: Path) -> None:
     with path.open("wb", buffering=0) as stdout:
         for _ in range(160):
@@ -213,6 +220,15 @@ async def test_sigterm_ends_it_and_its_workers(start_node: StartNode) -> None:
     node.process.send_signal(signal.SIGTERM)
     assert await asyncio.wait_for(node.process.wait(), 10) == port_program.STOPPED
     assert not alive(worker)
+
+
+async def test_sigterm_ends_it_before_the_node_has_said_hello(start_node: StartNode) -> None:
+    node = await start_node(greet=False, stderr=subprocess.PIPE)
+    await until(lambda: catches(node.process.pid, signal.SIGTERM))
+    node.process.send_signal(signal.SIGTERM)
+    assert node.process.stderr is not None
+    assert await node.process.stderr.read() == b""
+    assert await asyncio.wait_for(node.process.wait(), 10) == port_program.STOPPED
 
 
 async def test_kill_9_leaves_no_worker_a_stopped_one_included(start_node: StartNode) -> None:
