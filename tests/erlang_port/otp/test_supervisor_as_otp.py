@@ -8,7 +8,8 @@ import pytest
 from erlang_port.etf import decode, encode
 from tests.erlang_port.live import PROGRAMS
 from tests.erlang_port.otp.processes import as_process
-from tests.erlang_port.otp.supervisor_scenarios import SCENARIOS, Run
+from tests.erlang_port.otp.supervisor_runs import Run
+from tests.erlang_port.otp.supervisor_scenarios import SCENARIOS
 from tests.support.tools import require_tool
 
 

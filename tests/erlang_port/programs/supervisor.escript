@@ -1,7 +1,7 @@
 #!/usr/bin/env escript
 %%! -noshell +S 1:1
 %% Runs scenarios with OTP's supervisor and prints what was seen, as one base64 line. The scenarios,
-%% and what is seen of them, are those of supervisor_scenarios.py, which does the same in Python.
+%% and what is seen of them, are those of supervisor_scenarios.py; supervisor_runs.py does the same.
 %% One scheduler: so what one process sees first, the others do.
 -mode(compile).
 -export([init/1, start_child/2]).
