@@ -14,7 +14,7 @@ from tests.e2e.support import (
     until,
 )
 from tests.support.logs import errors, log
-from tests.support.processes import children, wait_gone
+from tests.support.processes import children, command_line, wait_gone
 
 
 async def test_one_port_program_for_three_vhosts_and_for_those_that_come_and_go(start_node):
@@ -39,8 +39,7 @@ def programs(node):
 
 
 def is_program(pid):
-    with open(f"/proc/{pid}/cmdline", "rb") as file:  # noqa: PTH123
-        return b"bridge.port_program" in file.read()
+    return "bridge.port_program" in command_line(pid)
 
 
 INVENTORY = (

@@ -23,7 +23,18 @@ caller(Proxy, Request) ->
 
 caller(Proxy, Request, Timeout) ->
     {Pid, _} = spawn_monitor(fun() -> exit({ended, catch gen_server:call(Proxy, Request, Timeout)}) end),
+    %% It has sent its request once it waits, and not for code to be loaded.
+    megaphone_test:until(fun() ->
+                                 case process_info(Pid, [status, monitors]) of
+                                     [{status, Status}, {monitors, Monitors}] ->
+                                         Status =:= waiting andalso lists:member({process, who(Proxy)}, Monitors);
+                                     undefined -> true
+                                 end
+                         end),
     Pid.
+
+who(Name) when is_atom(Name) -> whereis(Name);
+who(Pid) -> Pid.
 
 result(Caller) ->
     receive {'DOWN', _, process, Caller, {ended, Result}} -> Result after ?LATER -> error(late) end.
