@@ -17,8 +17,8 @@ from tests.support.logs import errors, log
 
 STAND_INS = Path(__file__).resolve().parents[1] / "mod_megaphone/programs"
 
-#: Bytes that the node's memory may be above what it was, once garbage is collected, and while the
-#: program misbehaves: some times the 8 MiB of its credit, and far from the 4 GiB of a length.
+#: Bytes that the node's memory may be above what it was, once garbage is collected, and while it
+#: looks at what the program sent: far from the 4 GiB of a length.
 MEMORY = 32 * 1024 * 1024
 MEMORY_MEANWHILE = 64 * 1024 * 1024
 
@@ -109,9 +109,9 @@ class Look:
         """The new lines of the log that hold this."""
         return [line for line in log(self.node)[self._begin :].splitlines() if text in line]
 
-    def memory_is_as_before(self):
+    def memory_is_as_before(self, meanwhile=True):
         most = int(self.node.eval(WATCHED))
-        assert most - self._memory < MEMORY_MEANWHILE
+        assert not meanwhile or most - self._memory < MEMORY_MEANWHILE
         assert int(self.node.eval(COLLECTED)) - self._memory < MEMORY
 
     def complaints(self):
@@ -178,7 +178,8 @@ async def test_what_a_program_is_killed_for(node, python, online, xmpp, misbehav
     look = await asyncio.to_thread(Look, node)
     node.eval(f'megaphone_port:cast(<<"{misbehaviour}">>, x)')
     await replaced(node, pid)
-    look.memory_is_as_before()
+    # What is written without end arrives for as long as the node is too busy to look at it.
+    look.memory_is_as_before(meanwhile=misbehaviour in {"too_long", "garbage"})
     (complaint,) = look.complaints()
     assert f"the port program is gone: {reason}" in complaint
     assert errors(log(node)) == look.errors
