@@ -13,6 +13,10 @@
 %% Bytes that wait for credit and the writer; with more, proxies take nothing new.
 -define(ENOUGH, 1048576).
 
+%% Frames that are read before the mailbox is looked at again: the VM goes on reading from a program
+%% that writes without credit, and a window of small frames takes its time.
+-define(SLICE, 256).
+
 -record(life, {port :: port(),
                process :: megaphone_program:process(),
                writer :: pid(),
@@ -28,6 +32,8 @@
                %% wait, and travel together.
                signalling = false :: boolean(),
                uncredited = 0 :: non_neg_integer(),
+               %% Frames until the mailbox is looked at again.
+               until_look = ?SLICE :: non_neg_integer(),
                beats = 0 :: non_neg_integer()}).
 
 -opaque life() :: #life{}.
@@ -209,12 +215,27 @@ arrived(_Port, _Room, Chunks) ->
 join([Only]) -> Only;
 join(Chunks) -> iolist_to_binary(lists:reverse(Chunks)).
 
-frames(Life = #life{inflow = Inflow}, Events) ->
+frames(Life = #life{until_look = 0, port = Port, inflow = Inflow}, Events) ->
+    Looked = Life#life{until_look = ?SLICE},
+    case arrived(Port, megaphone_inflow:allowed(Inflow), []) of
+        [] ->
+            frames(Looked, Events);
+        Chunks ->
+            case megaphone_inflow:data(join(Chunks), Inflow) of
+                {ok, Taken} -> frames(Looked#life{inflow = Taken}, Events);
+                {violation, Reason} -> {ended, Reason, lists:reverse(Events), Looked}
+            end
+    end;
+frames(Life = #life{inflow = Inflow, until_look = Left}, Events) ->
     case megaphone_inflow:next(Inflow) of
-        {more, Rest} -> {ok, lists:reverse(Events), grant(Life#life{inflow = Rest})};
-        {violation, Reason} -> {ended, Reason, lists:reverse(Events), Life};
-        {bad, Reason, Rest} -> frames(Life#life{inflow = Rest}, [{bad, Reason} | Events]);
-        {message, Message, Rest} -> message(Message, Life#life{inflow = Rest}, Events)
+        {more, Rest} ->
+            {ok, lists:reverse(Events), grant(Life#life{inflow = Rest})};
+        {violation, Reason} ->
+            {ended, Reason, lists:reverse(Events), Life};
+        {bad, Reason, Rest} ->
+            frames(Life#life{inflow = Rest, until_look = Left - 1}, [{bad, Reason} | Events]);
+        {message, Message, Rest} ->
+            message(Message, Life#life{inflow = Rest, until_look = Left - 1}, Events)
     end.
 
 message({hello, Map}, Life = #life{peer = none, max_frame = MaxFrame, inflow = Inflow}, Events) ->

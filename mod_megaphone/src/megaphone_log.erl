@@ -1,7 +1,7 @@
 %%% Lines that the port program sends for the node's log, and what the node says about it.
 -module(megaphone_log).
 
--export([new/0, line/4, emit/3, sanitise/1, guarded/1]).
+-export([new/0, line/4, tick/1, emit/3, sanitise/1, guarded/1]).
 -export_type([limiter/0]).
 
 -include("logger.hrl").
@@ -28,17 +28,32 @@ new() ->
 -spec line(level(), binary(), binary(), limiter()) -> limiter().
 line(Level, Source, Text, Limiter) ->
     case admit(erlang:monotonic_time(second), Limiter) of
-        {true, 0, Next} ->
-            emit(Level, Source, Text),
-            Next;
         {true, Dropped, Next} ->
-            ?WARNING_MSG("megaphone: ~b lines of the port program were dropped: more than ~b "
-                         "in a second", [Dropped, ?MAX_RATE]),
+            tell(Dropped),
             emit(Level, Source, Text),
             Next;
         {false, Next} ->
             Next
     end.
+
+%% @doc Says how many lines were dropped in a second that is over: the program may say nothing more.
+-spec tick(limiter()) -> limiter().
+tick(Limiter = #limiter{second = Second, dropped = Dropped}) when Dropped > 0 ->
+    case erlang:monotonic_time(second) of
+        Second ->
+            Limiter;
+        _ ->
+            tell(Dropped),
+            new()
+    end;
+tick(Limiter) ->
+    Limiter.
+
+tell(0) ->
+    ok;
+tell(Dropped) ->
+    ?WARNING_MSG("megaphone: ~b lines of the port program were dropped: more than ~b in a second",
+                 [Dropped, ?MAX_RATE]).
 
 %% @doc Logs one line, sanitised.
 -spec emit(level(), binary(), binary()) -> ok.

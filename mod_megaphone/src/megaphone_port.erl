@@ -227,7 +227,9 @@ handle(state_timeout, retry, _, Data) ->
 handle({timeout, tick}, tick, connected, Data = #data{life = Life, options = Options}) ->
     #{heartbeat_interval := Interval, heartbeat_timeout := Timeout} = Options,
     case megaphone_life:tick(Interval, Timeout, Life) of
-        {ok, Ticked} -> {keep_state, Data#data{life = Ticked}, tick(Interval)};
+        {ok, Ticked} ->
+            Log = megaphone_log:tick(Data#data.log),
+            {keep_state, Data#data{life = Ticked, log = Log}, tick(Interval)};
         {ended, Reason} -> ended(Reason, Data)
     end;
 handle({timeout, {call, Id}}, expired, _, Data = #data{pending = Pending}) ->

@@ -109,9 +109,9 @@ class Look:
         """The new lines of the log that hold this."""
         return [line for line in log(self.node)[self._begin :].splitlines() if text in line]
 
-    def memory_is_as_before(self, meanwhile=True):
+    def memory_is_as_before(self):
         most = int(self.node.eval(WATCHED))
-        assert not meanwhile or most - self._memory < MEMORY_MEANWHILE
+        assert most - self._memory < MEMORY_MEANWHILE
         assert int(self.node.eval(COLLECTED)) - self._memory < MEMORY
 
     def complaints(self):
@@ -178,8 +178,7 @@ async def test_what_a_program_is_killed_for(node, python, online, xmpp, misbehav
     look = await asyncio.to_thread(Look, node)
     node.eval(f'megaphone_port:cast(<<"{misbehaviour}">>, x)')
     await replaced(node, pid)
-    # What is written without end arrives for as long as the node is too busy to look at it.
-    look.memory_is_as_before(meanwhile=misbehaviour in {"too_long", "garbage"})
+    look.memory_is_as_before()
     (complaint,) = look.complaints()
     assert f"the port program is gone: {reason}" in complaint
     assert errors(log(node)) == look.errors

@@ -51,6 +51,20 @@ too_many_lines_test() ->
               ?assertMatch([{warning, _} | _], megaphone_test:logged("lines of the port program were dropped"))
       end).
 
+%% Nothing more comes after the flood: the count is told all the same, once.
+dropped_lines_are_told_test() ->
+    megaphone_test:with_log(
+      fun() ->
+              Flooded = lists:foldl(fun(_, Acc) -> megaphone_log:line(info, <<"s">>, <<"flood">>, Acc) end,
+                                    megaphone_log:new(), lists:seq(1, 2000)),
+              true = next_second(),
+              Before = length(megaphone_test:logged("were dropped")),
+              Told = megaphone_log:tick(Flooded),
+              ?assertEqual(Before + 1, length(megaphone_test:logged("were dropped"))),
+              ?assertEqual(Told, megaphone_log:tick(Told)),
+              ?assertEqual(Before + 1, length(megaphone_test:logged("were dropped")))
+      end).
+
 next_second() ->
     Second = erlang:monotonic_time(second),
     megaphone_test:until(fun() -> erlang:monotonic_time(second) > Second end).
