@@ -46,3 +46,17 @@ filter_test() ->
     Odd = megaphone_outflow:filter(fun(N) -> N rem 2 =:= 1 end, Outflow),
     ?assertEqual(50, megaphone_outflow:queued(Odd)),
     ?assertMatch({[1, 3, 5, 7, 9], _}, drain(megaphone_outflow:grant(1000, Odd))).
+
+%% What waits takes in what comes after it, unless it may not, or something else came between.
+extend_test() ->
+    Extend = fun(Item, Cost) when Cost =< 60 -> {ok, Item ++ "+"};
+                (_, _) -> no
+             end,
+    ?assertEqual(no, megaphone_outflow:extend(Extend, 10, megaphone_outflow:new(100))),
+    {ok, Once} = megaphone_outflow:extend(Extend, 10, push("b", 55, push("a", 30, megaphone_outflow:new(100)))),
+    ?assertEqual(95, megaphone_outflow:queued(Once)),
+    ?assertEqual(no, megaphone_outflow:extend(Extend, 10, Once)),
+    {["a", "b+"], Written} = drain(Once),
+    ?assertEqual({0, 5}, {megaphone_outflow:queued(Written), megaphone_outflow:credit(Written)}),
+    Max = megaphone_outflow:max_queue(),
+    ?assertEqual(overload, megaphone_outflow:extend(fun(Item, _) -> {ok, Item} end, Max, Once)).

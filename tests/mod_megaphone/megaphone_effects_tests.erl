@@ -1,0 +1,89 @@
+-module(megaphone_effects_tests).
+
+-include_lib("eunit/include/eunit.hrl").
+
+with(Options, Fun) ->
+    {setup,
+     fun() -> persistent_term:put({mod_megaphone, options},
+                                  maps:merge(#{allowed_processes => []}, Options)) end,
+     fun(_) -> persistent_term:erase({mod_megaphone, options}) end,
+     ?_test(begin
+                Named = spawn(fun() -> receive stop -> ok end end),
+                true = register(effects_named, Named),
+                try Fun(Named)
+                after exit(Named, kill), proxy_test:ended(Named)
+                end
+            end)}.
+
+new() -> megaphone_effects:new(whereis(kernel_sup)).
+
+do(Kind, Term) -> element(1, do(Kind, 0, Term, new())).
+
+do(Kind, Ref, Term, Effects) ->
+    Self = self(),
+    {Result, Next} = megaphone_effects:do(Kind, Ref, Term, fun(Pid) -> Pid =:= Self end, Effects),
+    {case Result of
+         {refused, Outline} -> {refused, lists:flatten(io_lib:format("~ts", [Outline]))};
+         _ -> Result
+     end, Next}.
+
+%% Who waits for an answer may be reached, but not by everything.
+callers_test_() ->
+    with(#{}, fun(Named) ->
+        Self = self(),
+        ?assertEqual([ok, ok, ok], [do(send, {Self, hi}), do(link, Self), do(unlink, Self)]),
+        receive hi -> ok end,
+        ?assertMatch([{refused, _}, {refused, _}], [do(cast, {Self, hi}), do(exit_signal, {Self, hi})]),
+        Outline = pid_to_list(Named),
+        [?assertEqual({refused, Outline}, do(Kind, Term))
+         || {Kind, Term} <- [{send, {Named, hi}}, {link, Named}, {unlink, Named}, {exit_signal, {Named, kill}}]],
+        ?assertEqual({refused, "effects_named"}, do(cast, {effects_named, <<"a secret">>}))
+    end).
+
+what_is_nonsense_test_() ->
+    with(#{allowed_processes => all}, fun(_) ->
+        [?assertEqual({refused, "what is no process"}, do(Kind, Term))
+         || {Kind, Term} <- [{send, x}, {send, {<<"a secret">>, x}}, {link, name}, {exit_signal, {name, x}},
+                             {cast, {1, 2, 3}}, {unlink, []}]],
+        ?assertMatch({refused, _}, do(unlink, whereis(kernel_sup))),
+        ?assertEqual(ok, do(send, {effects_nobody, hi}))
+    end).
+
+listed_test_() ->
+    with(#{allowed_processes => [effects_named, effects_nobody]}, fun(Named) ->
+        ?assertEqual([ok, ok, ok], [do(Kind, Term) || {Kind, Term} <- [{link, Named}, {unlink, Named},
+                                                                       {send, {effects_nobody, hi}}]]),
+        ?assertEqual(ok, do(exit_signal, {Named, kill})),
+        ?assertEqual(noproc, proxy_test:ended(Named))
+    end).
+
+monitors_test_() ->
+    with(#{allowed_processes => [effects_named, effects_nobody]}, fun(Named) ->
+        {ok, One} = do(monitor, 7, effects_named, new()),
+        {ok, Two} = do(monitor, 8, Named, One),
+        {ok, Three} = do(monitor, 9, Named, Two),
+        {ok, Ended} = do(demonitor, 9, [], Three),
+        ?assertEqual({{down, effects_nobody}, Ended}, do(monitor, 10, effects_nobody, Ended)),
+        ?assertEqual({{refused, "kernel_sup"}, Ended}, do(monitor, 11, kernel_sup, Ended)),
+        %% A number that is used again takes the place of its former self.
+        {ok, Again} = do(monitor, 7, Named, Ended),
+        Named ! stop,
+        Down = fun(Effects) ->
+                       receive {'DOWN', Ref, process, _, normal} -> megaphone_effects:down(Ref, Effects)
+                       after 5000 -> error(late)
+                       end
+               end,
+        {N, Named, Rest} = Down(Again),
+        {M, Named, Last} = Down(Rest),
+        ?assertEqual([7, 8], lists:sort([N, M])),
+        ?assertEqual(new(), Last),
+        receive Message -> error({unexpected, Message}) after 20 -> ok end,
+        ?assertEqual(error, megaphone_effects:down(make_ref(), Last))
+    end).
+
+monitors_are_bounded_test_() ->
+    with(#{allowed_processes => all}, fun(Named) ->
+        Full = lists:foldl(fun(N, Effects) -> {ok, Next} = do(monitor, N, Named, Effects), Next end,
+                           new(), lists:seq(1, 10000)),
+        ?assertMatch({{refused, _}, Full}, do(monitor, 10001, Named, Full))
+    end).
