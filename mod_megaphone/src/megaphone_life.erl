@@ -2,7 +2,8 @@
 %%% of its group. Every function runs in the owner and none of them blocks.
 -module(megaphone_life).
 
--export([start/1, event/2, data/2, queue/3, signals/2, is_full/1, reply/3, forget/2, written/3, tick/3, close/2]).
+-export([start/1, event/2, data/2, queue/3, signals/2, is_full/1, reply/3,
+         forget/2, written/3, tick/3, close/2]).
 -export([connected_since/1, os_pid/1, peer/1, status/1, started_at/1]).
 -export_type([life/0, event/0, reason/0]).
 

@@ -418,7 +418,7 @@ info({'DOWN', Monitor, process, _, Reason}, State, Data = #data{answering = Call
         {Id, Outcome, Rest} when State =:= connected ->
             {keep_state, Data#data{answering = Rest, life = megaphone_life:reply(Id, Outcome, Life)}};
         error ->
-            case megaphone_processes:down(Monitor, Reason, Data#data.processes) of
+            case megaphone_processes:down(Monitor, Data#data.processes) of
                 {ok, Rest} ->
                     {Actions, Released} = release(Data#data{processes = Rest}),
                     {keep_state, Released, Actions};

@@ -5,7 +5,7 @@
 %%% proxies' pids, for whoever asks whether a process is one.
 -module(megaphone_processes).
 
--export([new/0, attach/5, send/4, route/2, down/3, release/2, disconnected/1, count/1]).
+-export([new/0, attach/5, send/4, route/2, down/2, release/2, disconnected/1, count/1]).
 -export([is_proxy/1]).
 -export_type([processes/0, link/0]).
 
@@ -100,21 +100,18 @@ deliver(Process, Signals, Link, Numbers) ->
     end.
 
 %% @doc A proxy is gone, if the monitor is one of these. Python is told with the next release/2.
--spec down(reference(), term(), processes()) -> {ok, processes()} | error.
-down(Monitor, Reason, Processes = #processes{numbers = Numbers, monitors = Monitors, untold = Untold}) ->
+-spec down(reference(), processes()) -> {ok, processes()} | error.
+down(Monitor, Processes = #processes{numbers = Numbers, monitors = Monitors, untold = Untold}) ->
     case maps:take(Monitor, Monitors) of
         {Process, RestMonitors} ->
             {#process{pid = Pid, ended = Ended}, RestNumbers} = maps:take(Process, Numbers),
             true = ets:delete(?MODULE, Pid),
-            News = [megaphone_signals:encode(Process, exit, 0, {Pid, why(Reason)}) || not Ended],
+            News = [megaphone_signals:encode(Process, exit, 0, {Pid, killed}) || not Ended],
             {ok, Processes#processes{numbers = RestNumbers, monitors = RestMonitors,
                                      untold = lists:foldl(fun megaphone_signals:add/2, Untold, News)}};
         error ->
             error
     end.
-
-why(Reason) when is_atom(Reason) -> Reason;
-why(_) -> crash.
 
 %% @doc Lets the proxies go on, if there is room.
 -spec release(life(), processes()) -> done().

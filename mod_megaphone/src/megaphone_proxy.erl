@@ -100,7 +100,8 @@ message({Link, disconnected}, _Entries, Proxy = #proxy{link = Link}) ->
 message({'$gen_call', {Pid, _} = From, Request}, Entries, Proxy) when is_pid(Pid) ->
     {[{call, call, From, Request, infinity} | Entries], Proxy};
 message({'$megaphone_call', {Pid, _} = From, {Request, Deadline, Timeout}}, Entries, Proxy)
-  when is_pid(Pid) ->
+  when is_pid(Pid), is_integer(Deadline), is_integer(Timeout);
+       is_pid(Pid), Deadline =:= infinity ->
     {[{call, call, From, Request, deadline(node(Pid), Deadline, Timeout)} | Entries], Proxy};
 message({'$gen_cast', Message}, Entries, Proxy) ->
     {[{signal, cast, 0, Message} | Entries], Proxy};

@@ -69,8 +69,8 @@ down_test_() ->
         One ! stop,
         exit(Two, kill),
         Down = lists:foldl(fun(_, Acc) ->
-                                   receive {'DOWN', Ref, process, _, Reason} ->
-                                           {ok, Next} = megaphone_processes:down(Ref, Reason, Acc), Next
+                                   receive {'DOWN', Ref, process, _, _} ->
+                                           {ok, Next} = megaphone_processes:down(Ref, Acc), Next
                                    end
                            end, Ended, [One, Two]),
         ?assertEqual({0, false}, {megaphone_processes:count(Down), megaphone_processes:is_proxy(One)}),
@@ -82,7 +82,7 @@ down_test_() ->
         {signals, [{2, exit, 0, Binary}]} = binary_to_term(Payload),
         ?assertEqual({Two, killed}, binary_to_term(Binary)),
         ?assertMatch({[], {[], room}, _}, megaphone_processes:release({[], room}, Told)),
-        ?assertEqual(error, megaphone_processes:down(make_ref(), killed, Told))
+        ?assertEqual(error, megaphone_processes:down(make_ref(), Told))
     end).
 
 %% Who has sent when it was full is answered when there is room.
