@@ -70,7 +70,13 @@ class Megaphone(Application):
             configuration.workers, self._port.send_batch_answer, WorkerMetrics(registry)
         )
         http = HttpServer(configuration.http) if configuration.http.enabled else None
-        state = Status(self._port, pool, http, self._supervision_tree)
+        state = Status(
+            self._port,
+            pool,
+            http,
+            self._supervision_tree,
+            lambda: len(Runtime.here().processes),
+        )
 
         PortCollector(registry, lambda: self._port.statistics() if self._port.connected else None)
         ProgramCollector(registry, __version__)

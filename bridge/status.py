@@ -37,9 +37,11 @@ class Status:
         pool: WorkerPool,
         http: HttpServer | None,
         tree: Callable[[], dict[str, Any] | None],
+        processes: Callable[[], int],
     ) -> None:
         self._port = port
         self._tree = tree
+        self._processes = processes
         self._pool = pool
         self._http = http
         self._started = time.monotonic()
@@ -68,6 +70,7 @@ class Status:
                 "loop_lag_seconds": self._port.statistics().loop_lag,
                 "workers": workers,
                 "worker_restarts": sum(worker["restarts"] for worker in workers),
+                "processes": self._processes(),
                 "tree": self._tree(),
             }
         }

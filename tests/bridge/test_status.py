@@ -15,7 +15,7 @@ from metrics.workers import WorkerMetrics
 #: The keys of docs/protocol.md, "status".
 KEYS = {
     *("version", "python", "pid", "uptime_seconds", "http", "http_error", "rss_bytes"),
-    *("loop_lag_seconds", "workers", "worker_restarts", "tree"),
+    *("loop_lag_seconds", "workers", "worker_restarts", "processes", "tree"),
 }
 
 
@@ -54,7 +54,7 @@ def port() -> Port:
 def whole(port: Port) -> status.Status:
     metrics = WorkerMetrics(new_registry())
     pool = WorkerPool(Workers(count=2), lambda _: None, metrics)
-    return status.Status(port, pool, HttpServer(Http()), lambda: None)
+    return status.Status(port, pool, HttpServer(Http()), lambda: None, lambda: 7)
 
 
 def test_the_bridge_s_own_part_has_the_protocol_s_keys(whole: status.Status) -> None:
