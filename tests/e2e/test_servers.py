@@ -68,9 +68,17 @@ class Strange(GenServer):
                 return Reply(Atom("ok"), state)
             case ("ask", target, question):
                 return self.ask(target, question, state)
+            case ("wait", int(milliseconds)):
+                return self.wait(milliseconds, state)
+            case "note":
+                return Reply(Atom("ok"), state | {"events": [*state["events"], b"noted"]})
             case "number":
                 return Reply(len(state["events"]), state)
         return Reply(message, state)
+
+    async def wait(self, milliseconds, state):
+        await asyncio.sleep(milliseconds / 1000)
+        return Reply(Atom("ok"), state)
 
     async def ask(self, target, question, state):
         try:
@@ -210,6 +218,19 @@ def test_python_monitors_and_calls_what_is_allowed(node):
     refused = call(node, "{ask, ejabberd_sm, hello}")
     assert refused.startswith("{exit,{{refused,")
     assert "ejabberd_sm" in log(node)
+
+
+def test_a_call_whose_time_is_over_is_not_begun(node):
+    seen = node.eval(
+        "begin R = gen_server:send_request(strange, {wait, 500}),"
+        " X = (catch megaphone:call(strange, note, 50)),"
+        " {reply, ok} = gen_server:wait_response(R, 5000),"
+        " Y = megaphone:call(strange, events, 5000), {element(1, element(2, X)), Y} end"
+    )
+    assert seen.startswith("{timeout,")
+    assert "noted" not in seen
+    assert node.eval("megaphone:call(strange, note, 5000)") == "ok"
+    assert "noted" in call(node, "events")
 
 
 def test_sys_suspends_and_resumes(node):
