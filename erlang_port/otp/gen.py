@@ -42,16 +42,12 @@ class From(NamedTuple):
     tag: Caller
 
 
-class StartError(Exception):
-    """A server was not started.
+class StartError(Exit):
+    """A server was not started; a process that does not catch it ends with the same reason.
 
     Attributes:
         reason: What its `init` said, `{already_started, Pid}`, or `timeout`.
     """
-
-    def __init__(self, reason: Term) -> None:
-        super().__init__(reason)
-        self.reason = reason
 
 
 class Request(Reference):
@@ -195,7 +191,6 @@ async def stop(
     server: Term,
     reason: Term,
     timeout: float | None,
-    module: Atom,
 ) -> None:
     """Have a server terminate, and wait for its end (`proc_lib:stop/3`).
 
@@ -205,14 +200,15 @@ async def stop(
     reason = as_reason(reason)
     process = Runtime.here().whereis(server)
     if not isinstance(process, Process):
-        raise Exit((NOPROC, (module, Atom("stop"), [server, reason])))
-    ended = Request(lambda: (module, Atom("stop"), [server, reason]))
+        raise Exit(NOPROC)
+    ended = Request(lambda: None)
     ended.send(process, (SYSTEM, From(None, _NOBODY), (Atom("terminate"), reason)))
     try:
         await ended.response(timeout)
     except Exit as error:
-        if error.reason[0] != reason or not isinstance(error.reason, tuple):
-            raise
+        why = error.reason[0]
+        if why != reason:
+            raise Exit(why) from None
 
 
 class _Nobody:

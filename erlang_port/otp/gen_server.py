@@ -20,6 +20,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, NamedTuple, TypeAlias, TypeVar
 
 from erlang_port.etf import Atom, Term
@@ -173,6 +174,19 @@ class GenServer(Generic[State]):
         return state
 
 
+class _Timer:
+    """A timeout, and the message that it comes as: not wanted when another has come before."""
+
+    __slots__ = ("_handle",)
+
+    def __init__(self, seconds: float, process: Process) -> None:
+        self._handle = asyncio.get_running_loop().call_later(seconds, process.send, self)
+
+    def cancel(self) -> None:
+        """Have it not come."""
+        self._handle.cancel()
+
+
 class _Engine(server.Server):
     """Runs a `GenServer`."""
 
@@ -183,7 +197,7 @@ class _Engine(server.Server):
     def __init__(self, process: Process, module: Any) -> None:  # noqa: ANN401
         super().__init__(process, module)
         self._state: Any = None
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: _Timer | None = None
         self._continue: Continue | None = None
         # Looked up once: a cast is to cost little more than its callback.
         self._handle_cast = module.handle_cast
@@ -201,15 +215,15 @@ class _Engine(server.Server):
             case _:
                 raise Exit((_BAD_RETURN, result))
 
-    def begun(self) -> None:
-        if self._continue is not None:
-            content, self._continue = self._continue.content, None
-            self.process.run(self._finish(self._do(self.module.handle_continue, content)))
+    def begun(self) -> server.Waiting:
+        if self._continue is None:
+            return None
+        content, self._continue = self._continue.content, None
+        return self._after(self._do(self.module.handle_continue, content), None)
 
     def handle(self, message: Term) -> server.Waiting:
         if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+            message = self._timed(message)
         if type(message) is tuple:
             if len(message) == 2 and message[0] == _CAST:
                 try:
@@ -226,7 +240,20 @@ class _Engine(server.Server):
                 if deadline is not None and time.monotonic() >= deadline:
                     return None
                 return self._after(self._do(self.module.handle_call, message[2], from_), from_)
+        if type(message) is _Timer:
+            return None
         return self._after(self._do(self.module.handle_info, message), None)
+
+    def _timed(self, message: Term) -> Term:
+        """What a message is while there is a timeout, which any message ends."""
+        timer = self._timer
+        if message is timer:
+            self._timer = None
+            return _TIMEOUT
+        if type(message) is not _Timer and timer is not None:
+            timer.cancel()
+            self._timer = None
+        return message
 
     def _do(self, callback: Callable[..., Any], *arguments: Any) -> Any:  # noqa: ANN401
         """What a callback gives, or how it failed."""
@@ -250,8 +277,7 @@ class _Engine(server.Server):
             return self.stop(as_reason(result.reason))
         elif kind is StopReply and from_ is not None:
             self._state = result.state
-            from_.tag.reply(result.value)
-            return self.stop(as_reason(result.reason))
+            return self.stop(as_reason(result.reason), last=partial(from_.tag.reply, result.value))
         elif isinstance(result, Awaitable):
             return self._finish(result, from_)
         else:
@@ -278,8 +304,7 @@ class _Engine(server.Server):
         if isinstance(then, Continue):
             self._continue = then
         elif then is not None:
-            loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(then, self.process.send, _TIMEOUT)
+            self._timer = _Timer(then, self.process)
 
     async def terminate(self, reason: Term) -> None:
         if self._timer is not None:
@@ -358,7 +383,7 @@ async def stop(
     Raises:
         Exit: There was none, it ended with another reason, or not in time.
     """
-    await gen.stop(server, reason, timeout, _MODULE)
+    await gen.stop(server, reason, timeout)
 
 
 def send_request(server: Term, message: Term) -> Request:

@@ -21,6 +21,7 @@ is, a coroutine that it waits for is cancelled. (ERTS User's Guide, "Processes",
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections import deque
 from contextvars import ContextVar, copy_context
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 
 #: Messages that a process takes in one turn.
 TURN: Final = 100
+
+_CREATED: Final = inspect.CORO_CREATED
 
 _EXIT: Final = Atom("EXIT")
 _DOWN: Final = Atom("DOWN")
@@ -153,7 +156,7 @@ class Process:
                 waiting = self._receive(mailbox.popleft())
                 if self.exit_reason is not None:
                     if waiting is not None:
-                        waiting.close()
+                        discard(waiting)
                     return
                 if waiting is not None:
                     self.run(waiting)
@@ -208,12 +211,15 @@ class Process:
             TimeoutError: There was none in time.
         """
         if not self.mailbox:
+            # Not busy now, for `send`.
+            self._scheduled = False
             self._waiter = asyncio.get_running_loop().create_future()
             try:
                 async with asyncio.timeout(timeout):
                     await self._waiter
             finally:
                 self._waiter = None
+                self._scheduled = True
         return self.mailbox.popleft()
 
     # Signals.
@@ -253,21 +259,36 @@ class Process:
         self.mailbox.clear()
         runtime = self._runtime
         runtime.forget(self)
-        if self._task is not None and self._task is not current_task():
-            self._task.cancel()
+        self._cancel()
         monitors, self._monitors = self._monitors, None
         for reference, other in (monitors or {}).items():
             other.unwatch(reference)
         links, self._links = self._links, None
+        signals = runtime.signals
         for linked in links or ():
             if isinstance(linked, Process):
                 linked._drop_link(self)
-                linked.signal(self, reason)
+                if linked.trap_exit:
+                    linked.signal(self, reason)
+                else:
+                    signals.append((linked, self, reason))
         watchers, self._watchers = self._watchers, None
         for reference, watcher in (watchers or {}).items():
             watcher.down(reference, self, reason)
         if runtime.remote is not None:
             runtime.remote.ended(self, reason)
+        if signals:
+            runtime.deliver()
+
+    def _cancel(self) -> None:
+        task = self._task
+        if task is None or task is current_task():
+            return
+        body = task.get_coro()
+        if inspect.iscoroutine(body) and inspect.getcoroutinestate(body) == _CREATED:
+            # Cancelled before its first step, it would never come to await what it was given.
+            discard_arguments(body)
+        task.cancel()
 
     def link(self, other: Process | ErlangPid) -> None:
         """Link it and another; with one that has ended it gets the signal `noproc`."""
@@ -357,6 +378,19 @@ class Process:
             if not self._watchers:
                 # A server that is idle is to cost its mailbox.
                 self._watchers = None
+
+
+def discard(coroutine: Coroutine[Any, Any, Any]) -> None:
+    """Close a coroutine that has not begun, and those that it was to await."""
+    discard_arguments(coroutine)
+    coroutine.close()
+
+
+def discard_arguments(coroutine: Coroutine[Any, Any, Any]) -> None:
+    """Close the coroutines that were given to one that has not begun."""
+    for value in inspect.getcoroutinelocals(coroutine).values():
+        if inspect.iscoroutine(value) and inspect.getcoroutinestate(value) == _CREATED:
+            discard(value)
 
 
 def current_task() -> asyncio.Task[Any] | None:

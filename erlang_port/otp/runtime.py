@@ -60,6 +60,7 @@ class Runtime:
         names: Processes by their registered names.
         current: Whose turn it is.
         remote: The node, once there is a connection to one.
+        signals: Exit signals of links on their way: to whom, from whom, why.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -67,6 +68,8 @@ class Runtime:
         self.names: dict[Term, Process] = {}
         self.current: Process | None = None
         self.remote: Remote | None = None
+        self.signals: deque[tuple[Process, Process, Term]] = deque()
+        self._delivering = False
         self._loop = loop
         self._queue: deque[Process] = deque()
         self._awake = False
@@ -96,6 +99,16 @@ class Runtime:
         if not self._awake:
             self._awake = True
             self._loop.call_soon(self._turns)
+
+    def deliver(self) -> None:
+        """Deliver `signals`, and those that they lead to: the chain of links may be long."""
+        if self._delivering:
+            return
+        self._delivering = True
+        while self.signals:
+            process, sender, reason = self.signals.popleft()
+            process.signal(sender, reason)
+        self._delivering = False
 
     def burst(self, work: Callable[[], None]) -> None:
         """Do what makes processes ready, and give them turns at once.

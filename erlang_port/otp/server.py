@@ -64,8 +64,9 @@ class Server:
         """
         raise NotImplementedError
 
-    def begun(self) -> None:
-        """The server is started: who started it has its pid by now."""
+    def begun(self) -> Waiting:
+        """Do what comes before the first message: who started it has its pid by now."""
+        return None
 
     def handle(self, message: Term) -> Waiting:
         """Take a message that is no system message."""
@@ -91,6 +92,11 @@ class Server:
         """Run the module's `code_change`, if it has one."""
         raise NotImplementedError
 
+    @property
+    def _parent(self) -> Process:
+        """Who started it linked; as in OTP, who was not started so is its own parent."""
+        return self.process.parent or self.process
+
     # Messages.
 
     def receive(self, message: Term) -> Waiting:
@@ -99,22 +105,40 @@ class Server:
             tag = message[0]
             if tag == gen.SYSTEM and len(message) == 3:
                 return self._system(message[1], message[2])
-            if tag == gen.EXIT and len(message) == 3 and message[1] is self.process.parent:
+            if tag == gen.EXIT and len(message) == 3 and message[1] is self._parent:
                 # gen_server(3): its parent's end is its own, whatever it traps.
                 return self.stop(message[2])
         if self.debug is not None:
             self.debug.received(self.process, message)
         return self.handle(message)
 
-    def stop(self, reason: Term, error: BaseException | None = None) -> Coroutine[Any, Any, None]:
-        """Terminate and end; to be returned from `handle`, or awaited."""
-        return self._stop(reason, error)
+    def stop(
+        self,
+        reason: Term,
+        error: BaseException | None = None,
+        last: Callable[[], None] | None = None,
+    ) -> Coroutine[Any, Any, None]:
+        """Terminate and end; to be returned from `handle`, or awaited.
 
-    async def _stop(self, reason: Term, error: BaseException | None) -> None:
+        Args:
+            reason: Why.
+            error: The exception that it comes from, for the log.
+            last: Done between the two: a call that stops its server is answered after `terminate`.
+        """
+        return self._stop(reason, error, last)
+
+    async def _stop(
+        self,
+        reason: Term,
+        error: BaseException | None,
+        last: Callable[[], None] | None,
+    ) -> None:
         try:
             await self.terminate(reason)
         except Exception as failure:  # noqa: BLE001  # as in OTP, what terminate raises is the reason
             reason, error = of_exception(failure), failure
+        if last is not None:
+            last()
         if not is_quiet(reason):
             _log.error(
                 "%s %s terminating: %s",
@@ -130,9 +154,9 @@ class Server:
     def _system(self, from_: gen.From, request: Term) -> Waiting:  # noqa: C901  # a case for each
         match request:
             case "get_state":
-                self._answer(from_, self.state)
+                self._answer(from_, "get_state", self.state)
             case ("replace_state", change):
-                self._answer(from_, lambda: self.replace_state(change))
+                self._answer(from_, "replace_state", lambda: self.replace_state(change))
             case "get_status":
                 from_.tag.reply(self._status())
             case "suspend":
@@ -149,7 +173,7 @@ class Server:
             case ("terminate", reason):
                 from_.tag.reply(_OK)
                 return self.stop(reason)
-            case ("change_code", _, old_version, extra):
+            case ("change_code", _, old_version, extra) if self._held is not None:
                 return self._change_code(from_, old_version, extra)
             case ("debug", what):
                 from_.tag.reply(self._debug(what))
@@ -161,17 +185,19 @@ class Server:
         if type(message) is tuple and len(message) == 3:
             if message[0] == gen.SYSTEM:
                 return self._system(message[1], message[2])
-            if message[0] == gen.EXIT and message[1] is self.process.parent:
+            if message[0] == gen.EXIT and message[1] is self._parent:
                 return self.stop(message[2])
         assert self._held is not None  # noqa: S101  # only while it is suspended
         self._held.append(message)
         return None
 
-    def _answer(self, from_: gen.From, ask: Callable[[], Term]) -> None:
+    def _answer(self, from_: gen.From, what: str, ask: Callable[[], Term]) -> None:
         try:
             answer = ask()
         except Exception as error:  # noqa: BLE001  # a callback's error is the asker's
-            from_.tag.reply((Atom("error"), (Atom("callback_failed"), of_exception(error))))
+            kind = Atom("exit" if isinstance(error, Exit) else "error")
+            failed = (self.behaviour, Atom(f"system_{what}")), (kind, of_exception(error))
+            from_.tag.reply((Atom("error"), (Atom("callback_failed"), *failed)))
         else:
             from_.tag.reply(answer)
 
@@ -184,7 +210,7 @@ class Server:
             [
                 [],
                 _RUNNING if self._held is None else _SUSPENDED,
-                process.parent,
+                self._parent,
                 [] if self.debug is None else self.debug.options(),
                 [
                     (Atom("header"), f"Status for {self.behaviour} {process.label}".encode()),
@@ -196,13 +222,10 @@ class Server:
         )
 
     async def _change_code(self, from_: gen.From, old_version: Term, extra: Term) -> None:
-        if self._held is None:
-            from_.tag.reply((Atom("error"), (Atom("unknown_system_msg"), Atom("change_code"))))
-            return
         try:
             await self.change_code(old_version, extra)
         except Exception as error:  # noqa: BLE001  # as in OTP, the server goes on as it was
-            from_.tag.reply((Atom("error"), of_exception(error)))
+            from_.tag.reply((Atom("error"), (gen.EXIT, of_exception(error))))
         else:
             from_.tag.reply(_OK)
 
@@ -308,6 +331,10 @@ class Starting(Reference):
         Raises:
             StartError: It ended before, or was not there in time.
         """
+        parent = self._process.parent
+        half = _Parent(self._process)
+        if parent is not None:
+            parent.watch(half, half)
         try:
             async with asyncio.timeout(timeout):
                 return await self._outcome
@@ -315,10 +342,25 @@ class Starting(Reference):
             self._process.exit("kill")
             raise gen.StartError(TIMEOUT) from None
         except asyncio.CancelledError:
-            self._process.exit("kill")
+            if parent is None or parent.alive:
+                self._process.exit("kill")
             raise
         finally:
             self._process.unwatch(self)
+            if parent is not None:
+                parent.unwatch(half)
+
+
+class _Parent(Reference):
+    """The half of a link that there is while `init` runs: who fails there signals nobody."""
+
+    __slots__ = ("_process",)
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+
+    def down(self, reference: Reference, process: Process, reason: Term) -> None:
+        self._process.signal(process, reason)
 
 
 async def _begin(server: Server, args: Term, starting: Starting) -> None:
@@ -333,11 +375,15 @@ async def _begin(server: Server, args: Term, starting: Starting) -> None:
             _log.error("%s %s: init failed", server.behaviour, process.label, exc_info=error)
         process.end(of_exception(error))
     else:
-        if process.parent is not None:
-            process.link(process.parent)
+        parent = process.parent
+        if parent is not None and parent.alive:
+            parent.unwatch(starting.parent)
+            process.link(parent)
         starting.done(True)
         process.become(server.receive)
-        server.begun()
+        waiting = server.begun()
+        if waiting is not None:
+            await waiting
 
 
 def _label(module: Any, name: Term) -> str:  # noqa: ANN401  # whatever has the callbacks

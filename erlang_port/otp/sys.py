@@ -161,7 +161,11 @@ async def debug(server: Term, what: Term, timeout: float | None = gen.CALL_TIMEO
 
 
 async def _ask(server: Term, request: Term, timeout: float | None) -> Term:
-    return await gen.call(server, gen.SYSTEM, request, timeout, _SYS)
+    try:
+        return await gen.call(server, gen.SYSTEM, request, timeout, _SYS)
+    except Exit as error:
+        function, *arguments = request if type(request) is tuple else (request,)
+        raise Exit((error.reason[0], (_SYS, function, [server, *arguments]))) from None
 
 
 def _opened(answer: Term) -> Term:
