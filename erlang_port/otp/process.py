@@ -211,15 +211,12 @@ class Process:
             TimeoutError: There was none in time.
         """
         if not self.mailbox:
-            # Not busy now, for `send`.
-            self._scheduled = False
             self._waiter = asyncio.get_running_loop().create_future()
             try:
                 async with asyncio.timeout(timeout):
                     await self._waiter
             finally:
                 self._waiter = None
-                self._scheduled = True
         return self.mailbox.popleft()
 
     # Signals.

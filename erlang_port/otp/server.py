@@ -301,12 +301,22 @@ async def start(
 class Starting(Reference):
     """Whether a process is there, or why not; who starts it waits for that (`proc_lib`)."""
 
-    __slots__ = ("_outcome", "_process")
+    __slots__ = ("_outcome", "_parent", "_process")
 
     def __init__(self, process: Process) -> None:
         self._process = process
+        self._parent = _Parent(process)
         self._outcome: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         process.watch(self, self)
+        if process.parent is not None and process.parent.alive:
+            process.parent.watch(self._parent, self._parent)
+
+    def link_parent(self) -> None:
+        """Make a link of what there was of one meanwhile."""
+        parent = self._process.parent
+        if parent is not None and parent.alive:
+            parent.unwatch(self._parent)
+            self._process.link(parent)
 
     def done(self, started: bool) -> None:
         """It is there, or it wants not to be."""
@@ -332,9 +342,6 @@ class Starting(Reference):
             StartError: It ended before, or was not there in time.
         """
         parent = self._process.parent
-        half = _Parent(self._process)
-        if parent is not None:
-            parent.watch(half, half)
         try:
             async with asyncio.timeout(timeout):
                 return await self._outcome
@@ -348,7 +355,7 @@ class Starting(Reference):
         finally:
             self._process.unwatch(self)
             if parent is not None:
-                parent.unwatch(half)
+                parent.unwatch(self._parent)
 
 
 class _Parent(Reference):
@@ -375,10 +382,7 @@ async def _begin(server: Server, args: Term, starting: Starting) -> None:
             _log.error("%s %s: init failed", server.behaviour, process.label, exc_info=error)
         process.end(of_exception(error))
     else:
-        parent = process.parent
-        if parent is not None and parent.alive:
-            parent.unwatch(starting.parent)
-            process.link(parent)
+        starting.link_parent()
         starting.done(True)
         process.become(server.receive)
         waiting = server.begun()

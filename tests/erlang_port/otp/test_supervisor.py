@@ -23,7 +23,7 @@ async def start(children, **flags):
 
 
 async def stop(process):
-    await gen.stop(process, "shutdown", 5, "supervisor")
+    await gen.stop(process, "shutdown", 5)
     assert await exit_of(process) == "shutdown"
 
 

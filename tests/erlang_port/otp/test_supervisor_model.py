@@ -13,7 +13,7 @@ from hypothesis.stateful import (
     rule,
 )
 
-from erlang_port.otp import supervisor
+from erlang_port.otp import gen, supervisor
 from erlang_port.otp.runtime import Runtime
 from erlang_port.otp.supervisor import ChildError, Flags, Tree
 from tests.erlang_port.otp.processes import Probe, turns
@@ -218,7 +218,7 @@ class SupervisorMachine(RuleBasedStateMachine):
     def teardown(self):
         if hasattr(self, "top") and self.top.alive:
             self.model.stop(list(self.model.running))
-            self.top.exit("shutdown")
+            self.run(gen.stop(self.top, "shutdown", 5))
             self.run(self.settled())
             assert self.probe.events == self.model.events
         if hasattr(self, "top"):
