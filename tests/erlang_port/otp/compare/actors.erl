@@ -3,6 +3,9 @@
 %% actors.py is the same for Python; README.md says what there is.
 -module(actors).
 
+%% gen_fsm is deprecated, and is what its other door is compared with.
+-compile(nowarn_deprecated_function).
+
 -export([play/2, enter/2, note/1, plan/2, keep/1, on/3]).
 
 -define(WAIT, 3000).

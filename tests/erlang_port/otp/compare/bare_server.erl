@@ -1,7 +1,6 @@
 %% A gen_server without a callback but init.
 -module(bare_server).
--behaviour(gen_server).
--compile(nowarn_undefined_callbacks).
+%% No -behaviour: what is not there is what it is for.
 
 -export([init/1]).
 
