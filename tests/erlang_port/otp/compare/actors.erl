@@ -215,8 +215,12 @@ ask(What, Ask) ->
 normal(boom, _) -> '#error';
 normal(undef, _) -> '#undef';
 normal({Reason, [{_, _, _, _} | _]}, World) -> normal(Reason, World);
-normal({bad_return_value, _}, _) -> {bad_return_value, '#value'};
-normal({bad_return_from_state_function, _}, _) -> {bad_return_from_state_function, '#value'};
+normal({Tag, _}, _) when Tag =:= bad_return_value; Tag =:= bad_return_from_init;
+                         Tag =:= bad_return_from_state_function; Tag =:= bad_action_from_state_function;
+                         Tag =:= bad_state_enter_return_from_state_function;
+                         Tag =:= bad_state_enter_action_from_state_function;
+                         Tag =:= bad_reply_action_from_state_function ->
+    {Tag, '#value'};
 %% A call with a timeout says so in its reason; Python's has seconds and leaves them out.
 normal({M, F, [S, Message, _]}, World) when is_atom(M), is_atom(F) -> normal({M, F, [S, Message]}, World);
 normal(Term, World) ->

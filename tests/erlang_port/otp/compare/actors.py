@@ -22,6 +22,17 @@ NOTHING = 0.03
 
 SAME = "same"
 
+#: Reasons for which a callback's bad value is told.
+BAD = {
+    "bad_return_value",
+    "bad_return_from_init",
+    "bad_return_from_state_function",
+    "bad_action_from_state_function",
+    "bad_state_enter_return_from_state_function",
+    "bad_state_enter_action_from_state_function",
+    "bad_reply_action_from_state_function",
+}
+
 
 def names(file):
     """The scenarios of a file; what they say is read by the VM."""
@@ -128,8 +139,8 @@ class World:
                 return Atom("#error")
             case ("bad_call" | "bad_cast" | "bad_info" | "bad_continue", _):
                 return Atom("#undef")
-            case (("bad_return_value" | "bad_return_from_state_function") as tag, _):
-                return tag, Atom("#value")
+            case (str(tag), _) if tag in BAD:
+                return Atom(tag), Atom("#value")
             case "boom":
                 return Atom("#error")
         name, value = self.who.get(id(term), (None, None))

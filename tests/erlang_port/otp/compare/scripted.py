@@ -1,7 +1,7 @@
 """Callback modules whose callbacks do what their messages say, as scripted_*.erl are."""
 
 from erlang_port.etf import Atom
-from erlang_port.otp import gen_server
+from erlang_port.otp import gen_server, gen_statem
 from tests.erlang_port.otp.compare.actors import Actor, seconds
 
 
@@ -103,5 +103,136 @@ class ScriptedServer(BareServer):
         # {ok, State} there.
         return converted(self.actor.plan(extra, state), lambda result: result[1])
 
+
+def time_of(time):
+    """Seconds, and what is no time as it is."""
+    return seconds(time) if time == "infinity" or isinstance(time, int) else time
+
+
+def action(action):  # noqa: C901  # a case for each
+    """An action of OTP's as one of Python's."""
+    match action:
+        case ("reply", from_, value):
+            return gen_statem.Reply(from_, value)
+        case "postpone":
+            return gen_statem.Postpone()
+        case ("postpone", bool(postpone)):
+            return gen_statem.Postpone(postpone)
+        case ("next_event", type_, content):
+            return gen_statem.NextEvent(type_, content)
+        case "hibernate":
+            return gen_statem.Hibernate()
+        case ("hibernate", bool(hibernate)):
+            return gen_statem.Hibernate(hibernate)
+        case (timeout, "cancel"):
+            return gen_statem.Cancel(timeout)
+        case (timeout, "update", content):
+            return gen_statem.Update(timeout, content)
+        case ("state_timeout", time, content):
+            return gen_statem.StateTimeout(time_of(time), content)
+        case ("timeout", time, content):
+            return gen_statem.EventTimeout(time_of(time), content)
+        case (("timeout", name), time, content):
+            return gen_statem.Timeout(name, time_of(time), content)
+    return action
+
+
+def actions(given):
+    """The actions at the end of a result: none, several, or one alone."""
+    match given:
+        case ():
+            return ()
+        case (list(several),):
+            return [action(one) for one in several]
+        case (one,):
+            return action(one)
+
+
+def statem_result(result):  # noqa: C901  # a case for each
+    """A result of OTP's as one of Python's; what is none stays as it is."""
+    match result:
+        case ("ok", state, data, *given):
+            return gen_statem.Ok(state, data, actions(tuple(given)))
+        case "ignore":
+            return gen_statem.Ignore()
+        case ("next_state", state, data, *given):
+            return gen_statem.NextState(state, data, actions(tuple(given)))
+        case ("keep_state", data, *given):
+            return gen_statem.KeepState(data, actions(tuple(given)))
+        case "keep_state_and_data":
+            return gen_statem.KeepStateAndData()
+        case ("keep_state_and_data", given):
+            return gen_statem.KeepStateAndData(actions((given,)))
+        case ("repeat_state", data, *given):
+            return gen_statem.RepeatState(data, actions(tuple(given)))
+        case "repeat_state_and_data":
+            return gen_statem.RepeatStateAndData()
+        case ("repeat_state_and_data", given):
+            return gen_statem.RepeatStateAndData(actions((given,)))
+        case "stop":
+            return gen_statem.Stop()
+        case ("stop", *given):
+            return gen_statem.Stop(*given)
+        case ("stop_and_reply", reason, replies, *data):
+            return gen_statem.StopAndReply(reason, actions((replies,)), *data)
+    return result
+
+
+class ScriptedStatem(gen_statem.GenStatem):
+    def __init__(self, world, name):
+        self.world = world
+        self.name = name
+
+    def init(self, args):
+        self.actor = Actor(self.world, self.name)
+        self.actor.note(Atom("init"))
+
+        def convert(result):
+            modes = self.actor.plans.get("mode", "handle_event_function")
+            modes = modes if isinstance(modes, list) else [modes]
+            self.callback_mode, self.state_enter = modes[0], "state_enter" in modes
+            return statem_result(result)
+
+        return converted(self.actor.plan(args, None), convert)
+
+    def handle_event(self, event_type, content, state, data):
+        keep = Atom("keep_state_and_data")
+        if event_type == "enter":
+            self.actor.note(event_type, content, state, data)
+            result = self.actor.on((Atom("enter"), state), data, keep)
+            return converted(result, statem_result)
+        noted = event_type
+        match event_type:
+            case ("call", from_):
+                self.actor.keep(from_)
+                noted = event_type[0], from_.pid
+        match content:
+            case ("ev", label, plan):
+                self.actor.note(noted, label, state, data)
+                if isinstance(plan, list):
+                    plan = dict(plan).get(state, keep)
+                return converted(self.actor.plan(plan, data), statem_result)
+        self.actor.note(noted, content, state, data)
+        return converted(self.actor.on("info", data, keep), statem_result)
+
+    def a(self, event_type, content, data):
+        return self.handle_event(event_type, content, Atom("a"), data)
+
+    def b(self, event_type, content, data):
+        return self.handle_event(event_type, content, Atom("b"), data)
+
+    def c(self, event_type, content, data):
+        return self.handle_event(event_type, content, Atom("c"), data)
+
+    def terminate(self, reason, state, data):
+        self.actor.note(Atom("terminate"), reason, state, data)
+        return self.actor.on("terminate", data, Atom("ok"))
+
+    def code_change(self, old_version, state, data, extra):
+        self.actor.note(Atom("code_change"), old_version, state, data)
+        return converted(self.actor.plan(extra, data), lambda result: result[1:])
+
+
+STATEMS = {"default": ScriptedStatem}
 
 SERVERS = {"default": ScriptedServer, "bare_server": BareServer}
