@@ -18,6 +18,8 @@ CAST: Final = Atom("$gen_cast")
 SYSTEM: Final = Atom("system")
 EXIT: Final = Atom("EXIT")
 
+_CALL: Final = Atom("call")
+
 #: Seconds that a call waits unless told otherwise, as in OTP.
 CALL_TIMEOUT: Final = 5.0
 
@@ -132,19 +134,26 @@ class Request(Reference):
         return self._answer.done()
 
 
-def request(server: Term, kind: Atom, content: Term, module: Atom) -> Request:
+def request(
+    server: Term,
+    kind: Atom,
+    content: Term,
+    module: Atom,
+    function: Atom = _CALL,
+) -> Request:
     """Send a call without waiting for its answer.
 
     Args:
         server: As `Runtime.whereis` takes it.
         kind: `$gen_call`, or another that a behaviour answers.
         content: What to ask.
-        module: Whose `call` this is, for the reason.
+        module: Whose call this is, for the reason.
+        function: And its name there.
     """
     runtime = Runtime.here()
     target = runtime.whereis(server)
     caller = runtime.running
-    sent = Request(lambda: (module, Atom("call"), [server, content]))
+    sent = Request(lambda: (module, function, [server, content]))
     if target is None:
         sent.refuse(NOPROC)
     elif not isinstance(target, Process):
@@ -162,6 +171,7 @@ async def call(
     content: Term,
     timeout: float | None,
     module: Atom,
+    function: Atom = _CALL,
 ) -> Term:
     """Call a server and wait for its answer.
 
@@ -171,20 +181,21 @@ async def call(
         content: What to ask.
         timeout: Seconds, or None.
         module: As for `request`.
+        function: As for `request`.
 
     Raises:
-        Exit: `{Reason, {Module, call, [Server, Request]}}`: `noproc`, `timeout`, or why the server
-            ended; `calling_self`.
+        Exit: `{Reason, {Module, Function, [Server, Request]}}`: `noproc`, `timeout`, `calling_self`,
+            or why the server ended.
     """
     runtime = Runtime.here()
     target = runtime.whereis(server)
     if target is None or isinstance(target, Process):
-        return await request(server, kind, content, module).response(timeout)
+        return await request(server, kind, content, module, function).response(timeout)
     try:
         # Its timeout travels.
         return await runtime.at_node().call(target, content, timeout)
     except Exit as error:
-        raise Exit((error.reason, (module, Atom("call"), [server, content]))) from None
+        raise Exit((error.reason, (module, function, [server, content]))) from None
 
 
 async def stop(

@@ -311,7 +311,6 @@ class Engine(server.Server):
         """See `Server`."""
         changed = self.module.code_change(old_version, self._state, self._data, extra)
         self._state, self._data = await server.settled(changed)
-        self._enters = self.module.state_enter
 
 
 async def _driven(work: Work, awaited: Awaitable[Any]) -> None:

@@ -34,13 +34,18 @@ class Timers:
     """The timeouts of one machine.
 
     Those of no time at all never start: they wait here until there is no other event, and come
-    before any message that has not been taken yet.
+    before any message that has not been taken yet. In gen_fsm they come after those that are there.
+
+    Args:
+        process: The machine's.
+        at_once: Whether those of no time come before messages.
     """
 
-    __slots__ = ("_process", "_running", "_zero")
+    __slots__ = ("_at_once", "_process", "_running", "_zero")
 
-    def __init__(self, process: Process) -> None:
+    def __init__(self, process: Process, *, at_once: bool = True) -> None:
         self._process = process
+        self._at_once = at_once
         self._running: dict[EventType, Timer] = {}
         self._zero: list[Timer] = []
 
@@ -64,10 +69,10 @@ class Timers:
         timer = self._running.pop(type_, None)
         if timer is None:
             return
-        if timer.handle is None:
-            self._zero.remove(timer)
-        else:
+        if timer.handle is not None:
             timer.handle.cancel()
+        elif timer in self._zero:
+            self._zero.remove(timer)
 
     def cancel_all(self) -> None:
         """Have none come."""
@@ -100,8 +105,10 @@ class Timers:
 
     def _start(self, type_: EventType, time: float, content: Term) -> None:
         timer = self._running[type_] = Timer(type_, content)
-        if time == 0:
+        if time == 0 and self._at_once:
             self._zero.append(timer)
+        elif time == 0:
+            self._process.send(timer)
         else:
             loop = asyncio.get_running_loop()
             timer.handle = loop.call_later(time, self._process.send, timer)

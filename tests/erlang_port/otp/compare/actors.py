@@ -6,6 +6,8 @@ import re
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from erlang_port.etf import Atom, decode, encode
 from erlang_port.otp import gen, sys
 from erlang_port.otp.process import Process, Reference
@@ -19,6 +21,9 @@ HERE = Path(__file__).parent
 #: Seconds for a message that should come, and for one that should not; as in actors.erl.
 WAIT = 3.0
 NOTHING = 0.03
+
+#: The VM's exit status when its release lacks a behaviour.
+GONE = 3
 
 SAME = "same"
 
@@ -43,6 +48,8 @@ def played_by_otp(behaviour, file):
     """All scenarios of a file, by name: their steps, and what was seen with OTP."""
     command = [require_tool("escript"), HERE / "run.escript", behaviour, HERE / file]
     done = subprocess.run(command, capture_output=True, timeout=100)
+    if done.returncode == GONE:
+        pytest.skip(f"this OTP has no {behaviour}")
     assert done.returncode == 0, done
     played = decode(base64.b64decode(done.stdout.splitlines()[-1]))
     return {name: (steps, traces) for name, steps, traces in played}
@@ -339,6 +346,22 @@ class Actor:
 
     def _change_code(self, server, old, extra):
         return self._system("change_code", sys.change_code(self._server(server), old, extra))
+
+    def _fsm(self, function, server, event):
+        getattr(self.world.behaviour, function)(self._server(server), self.world.the(event))
+        self.note(Atom(function), Atom("ok"))
+
+    def _fsm_sync(self, function, server, event, *timeout):
+        send = getattr(self.world.behaviour, function)
+        answer = send(self._server(server), self.world.the(event), *map(seconds, timeout))
+        return self._ask(Atom(function), answer)
+
+    def _fsm_timer(self, var, function, time, event):
+        self.world.bind(var, getattr(self.world.behaviour, function)(seconds(time), event))
+
+    def _fsm_cancel(self, var):
+        left = self.world.behaviour.cancel_timer(self.world.bound[var])
+        self.note(Atom("cancel_timer"), left is not None)
 
     def _exit(self, who, reason):
         self._server(who).exit(self.world.the(reason))

@@ -7,6 +7,8 @@
 -mode(compile).
 
 main([Behaviour, File]) ->
+    %% gen_fsm has been superseded for long, and may be gone.
+    code:which(list_to_atom(Behaviour)) =/= non_existing orelse halt(3),
     logger:set_primary_config(level, none),
     Here = filename:dirname(filename:absname(escript:script_name())),
     [load(Source) || Source <- filelib:wildcard(filename:join(Here, "*.erl"))],

@@ -1,7 +1,7 @@
 """Callback modules whose callbacks do what their messages say, as scripted_*.erl are."""
 
 from erlang_port.etf import Atom
-from erlang_port.otp import gen_server, gen_statem
+from erlang_port.otp import gen_fsm, gen_server, gen_statem
 from tests.erlang_port.otp.compare.actors import Actor, seconds
 
 
@@ -232,6 +232,88 @@ class ScriptedStatem(gen_statem.GenStatem):
         self.actor.note(Atom("code_change"), old_version, state, data)
         return converted(self.actor.plan(extra, data), lambda result: result[1:])
 
+
+def fsm_result(result):
+    """A result of OTP's as one of Python's; what is none stays as it is."""
+    match result:
+        case ("ok", state, data, *timeout):
+            return gen_fsm.Ok(state, data, *map(seconds, timeout))
+        case "ignore":
+            return gen_fsm.Ignore()
+        case ("next_state", state, data, *timeout):
+            return gen_fsm.NextState(state, data, *map(seconds, timeout))
+        case ("reply", value, state, data, *timeout):
+            return gen_fsm.Reply(value, state, data, *map(seconds, timeout))
+        case ("stop", reason, value, data):
+            return gen_fsm.StopReply(reason, value, data)
+        case ("stop", *given):
+            return gen_fsm.Stop(*given)
+    return result
+
+
+class ScriptedFsm(gen_fsm.GenFsm):
+    def __init__(self, world, name):
+        self.world = world
+        self.name = name
+
+    def init(self, args):
+        self.actor = Actor(self.world, self.name)
+        self.actor.note(Atom("init"))
+        return converted(self.actor.plan(args, None), fsm_result)
+
+    def _event(self, kind, event, state, data):
+        state, kind = Atom(state), Atom(kind) if isinstance(kind, str) else kind
+        stay = (Atom("next_state"), state, data)
+        match event:
+            case ("ev", label, plan):
+                self.actor.note(kind, label, state, data)
+            case ("timeout" as tag, timer, ("ev", label, plan)):
+                self.actor.note(kind, (tag, timer, label), state, data)
+            case _:
+                self.actor.note(kind, event, state, data)
+                return converted(self.actor.on(event, data, stay), fsm_result)
+        if isinstance(plan, list):
+            plan = dict(plan).get(state, stay)
+        return converted(self.actor.plan(plan, data), fsm_result)
+
+    def _sync(self, kind, event, from_, state, data):
+        self.actor.keep(from_)
+        return self._event((Atom(kind), from_.pid), event, state, data)
+
+    def a(self, event, data):
+        return self._event("event", event, "a", data)
+
+    def b(self, event, *rest):
+        # One function for b/2 and b/3.
+        if len(rest) == 1:
+            return self._event("event", event, "b", *rest)
+        from_, data = rest
+        return self._sync("sync_event", event, from_, "b", data)
+
+    def a_sync(self, event, from_, data):
+        return self._sync("sync_event", event, from_, "a", data)
+
+    def handle_event(self, event, state, data):
+        return self._event("handle_event", event, state, data)
+
+    def handle_sync_event(self, event, from_, state, data):
+        return self._sync("handle_sync_event", event, from_, state, data)
+
+    def handle_info(self, info, state, data):
+        self.actor.note(Atom("handle_info"), info, state, data)
+        stay = (Atom("next_state"), state, data)
+        return converted(self.actor.on("info", data, stay), fsm_result)
+
+    def terminate(self, reason, state, data):
+        self.actor.note(Atom("terminate"), reason, state, data)
+        return self.actor.on("terminate", data, Atom("ok"))
+
+    def code_change(self, old_version, state, data, extra):
+        self.actor.note(Atom("code_change"), old_version, state, data)
+        return converted(self.actor.plan(extra, data), lambda result: result[1:])
+
+
+FSMS = {"default": ScriptedFsm}
 
 STATEMS = {"default": ScriptedStatem}
 
