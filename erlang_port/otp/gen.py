@@ -68,7 +68,7 @@ class Request(Reference):
     def send(self, process: Process, message: Term) -> None:
         """Send the request, and learn of its receiver's end."""
         if process.exit_reason is not None:
-            self._answer.set_exception(Exit((NOPROC, self._label())))
+            self.refuse(NOPROC)
             return
         self._process = process
         process.watch(self, self)
@@ -84,6 +84,8 @@ class Request(Reference):
         """Have the call exit."""
         if not self._answer.done():
             self._answer.set_exception(Exit((reason, self._label())))
+            # Nobody may ever ask, which is not for the loop to log.
+            self._answer.exception()
         self.abandon()
 
     def down(self, reference: Reference, process: Process, reason: Term) -> None:
@@ -119,14 +121,13 @@ class Request(Reference):
             if not self._answer.done():
                 async with asyncio.timeout(timeout):
                     await asyncio.wait({self._answer})
-            return self._answer.result()
         except TimeoutError:
-            raise Exit((TIMEOUT, self._label())) from None
+            pass
         finally:
-            self.abandon()
-            # Nobody may want an exit that is here.
-            if self._answer.done() and not self._answer.cancelled():
-                self._answer.exception()
+            if not self._answer.done():
+                # What comes from now on is dropped: nobody waits.
+                self.refuse(TIMEOUT)
+        return self._answer.result()
 
     @property
     def answered(self) -> bool:
@@ -184,8 +185,8 @@ async def call(
         function: As for `request`.
 
     Raises:
-        Exit: `{Reason, {Module, Function, [Server, Request]}}`: `noproc`, `timeout`, `calling_self`,
-            or why the server ended.
+        Exit: `{Reason, {Module, Function, [Server, Request]}}`, with `noproc`, `timeout`,
+            `calling_self`, or why the server ended.
     """
     runtime = Runtime.here()
     target = runtime.whereis(server)
