@@ -190,7 +190,7 @@ class _Timer:
 class _Engine(server.Server):
     """Runs a `GenServer`."""
 
-    __slots__ = ("_continue", "_handle_cast", "_state", "_timer")
+    __slots__ = ("_continue", "_state", "_timer")
 
     behaviour: ClassVar[Atom] = _MODULE
 
@@ -199,8 +199,6 @@ class _Engine(server.Server):
         self._state: Any = None
         self._timer: _Timer | None = None
         self._continue: Continue | None = None
-        # Looked up once: a cast is to cost little more than its callback.
-        self._handle_cast = module.handle_cast
 
     async def initialise(self, args: Term) -> None:
         result = await server.settled(self.module.init(args))
@@ -227,7 +225,7 @@ class _Engine(server.Server):
         if type(message) is tuple:
             if len(message) == 2 and message[0] == _CAST:
                 try:
-                    result = self._handle_cast(message[1], self._state)
+                    result = self.module.handle_cast(message[1], self._state)
                 except Exception as error:  # noqa: BLE001  # its end, with terminate
                     return self.stop(of_exception(error), error)
                 if type(result) is NoReply and result[1] is None:

@@ -31,7 +31,7 @@ from erlang_port.etf import Pid as ErlangPid
 from erlang_port.otp.reasons import KILL, KILLED, NOPROC, NORMAL, as_reason, of_exception
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Iterable
 
     from erlang_port.otp.runtime import Runtime
 
@@ -43,6 +43,9 @@ _CREATED: Final = inspect.CORO_CREATED
 _EXIT: Final = Atom("EXIT")
 _DOWN: Final = Atom("DOWN")
 _PROCESS: Final = Atom("process")
+
+#: The mailbox of all that have no message: an empty deque of its own takes 760 bytes.
+NOTHING: Final[deque[Term]] = deque(maxlen=0)
 
 #: Takes a message; what it returns is run before the next one.
 Receive: TypeAlias = "Callable[[Any], Coroutine[Any, Any, None] | None]"
@@ -101,7 +104,7 @@ class Process:
         self.trap_exit = False
         self.parent = parent
         self.exit_reason: Term = None
-        self.mailbox: deque[Term] = deque()
+        self.mailbox: deque[Term] = NOTHING
         self._runtime = runtime
         self._receive: Receive | None = None
         self._scheduled = False
@@ -127,6 +130,9 @@ class Process:
         """Put a message into its mailbox; lost when it has ended."""
         if self.exit_reason is not None:
             return
+        if self.mailbox is NOTHING:
+            self.mailbox = deque()
+            self._runtime.used(self)
         self.mailbox.append(message)
         if self._scheduled:
             # It has a turn coming, or is a coroutine, which may be in `receive`.
@@ -135,6 +141,13 @@ class Process:
         elif self._receive is not None:
             self._scheduled = True
             self._runtime.ready(self)
+
+    def put_back(self, messages: Iterable[Term]) -> None:
+        """Put messages that were taken before all others again, in their order."""
+        if self.mailbox is NOTHING:
+            self.mailbox = deque()
+            self._runtime.used(self)
+        self.mailbox.extendleft(reversed(list(messages)))
 
     def become(self, receive: Receive) -> None:
         """Have messages taken by `receive` from now on; those that wait, too."""
@@ -197,9 +210,11 @@ class Process:
             # A process that was only its coroutine.
             self.end(NORMAL)
         elif self.mailbox:
+            self._runtime.used(self)
             self._runtime.ready(self)
         else:
             self._scheduled = False
+            self.mailbox = NOTHING
 
     async def receive(self, timeout: float | None = None) -> Term:
         """Take the next message; only for a process that is a coroutine, and only by itself.

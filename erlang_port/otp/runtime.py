@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from erlang_port.etf import Atom, Term
 from erlang_port.etf import Pid as ErlangPid
-from erlang_port.otp.process import Process, Reference, running
+from erlang_port.otp.process import NOTHING, Process, Reference, running
 from erlang_port.otp.reasons import Exit
 
 if TYPE_CHECKING:
@@ -73,6 +73,7 @@ class Runtime:
         self._loop = loop
         self._queue: deque[Process] = deque()
         self._awake = False
+        self._used: list[Process] = []
         self._ids = itertools.count(1)
 
     @classmethod
@@ -99,6 +100,10 @@ class Runtime:
         if not self._awake:
             self._awake = True
             self._loop.call_soon(self._turns)
+
+    def used(self, process: Process) -> None:
+        """Have the mailbox of a process taken away once nobody is ready."""
+        self._used.append(process)
 
     def deliver(self) -> None:
         """Deliver `signals`, and those that they lead to: the chain of links may be long."""
@@ -140,8 +145,13 @@ class Runtime:
         self._take_turns()
         if self._queue:
             self._loop.call_soon(self._turns)
-        else:
-            self._awake = False
+            return
+        self._awake = False
+        # Here and not in each turn, for between two turns most get another message.
+        for process in self._used:
+            if not process.mailbox:
+                process.mailbox = NOTHING
+        self._used.clear()
 
     def spawn(
         self,

@@ -167,7 +167,7 @@ class Server:
             case "resume":
                 if self._held is not None:
                     held, self._held = self._held, None
-                    self.process.mailbox.extendleft(reversed(held))
+                    self.process.put_back(held)
                     self.process.become(self.receive)
                 from_.tag.reply(_OK)
             case ("terminate", reason):

@@ -7,9 +7,9 @@ from itertools import pairwise
 import pytest
 
 from erlang_port.etf import Atom
-from erlang_port.otp import gen_server
+from erlang_port.otp import gen_server, sys
 from erlang_port.otp.gen_server import GenServer, NoReply, Ok
-from erlang_port.otp.process import discard
+from erlang_port.otp.process import NOTHING, discard
 from erlang_port.otp.reasons import KILLED, NORMAL, Exit
 from erlang_port.otp.runtime import Runtime, self
 
@@ -127,6 +127,44 @@ async def test_discarded_coroutines_take_theirs_along():
 
     discard(outer(outer(inner())))
     gc.collect()
+
+
+async def test_who_is_idle_has_no_mailbox_of_its_own():
+    class Counter(GenServer[int]):
+        def init(self, _args):
+            return Ok(0)
+
+        def handle_cast(self, message, state):
+            return NoReply(state + message)
+
+    class Slow(Counter):
+        async def handle_cast(self, message, state):
+            await asyncio.sleep(0)
+            return NoReply(state + message)
+
+    for module in (Counter, Slow):
+        server = await gen_server.start(module)
+        assert server.mailbox is NOTHING
+        for _ in range(3):
+            gen_server.cast(server, 1)
+        assert len(server.mailbox) == 3
+        assert await sys.get_state(server) == 3
+        await asyncio.sleep(0)
+        assert server.mailbox is NOTHING
+        server.exit("kill")
+    assert not NOTHING
+
+
+async def test_what_is_put_back_comes_first(spawn):
+    got = []
+
+    async def body():
+        self().put_back([1, 2])
+        self().send(3)
+        got.extend([await self().receive() for _ in range(3)])
+
+    await end_of(spawn(body))
+    assert got == [1, 2, 3]
 
 
 async def test_a_loop_that_is_taken_down_takes_its_processes(spawn):
