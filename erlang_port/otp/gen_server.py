@@ -316,6 +316,9 @@ class _Engine(server.Server):
         self._state = change(self._state)
         return self._state
 
+    def shown(self, message: Term) -> Term:
+        return _TIMEOUT if type(message) is _Timer else message
+
     async def change_code(self, old_version: Term, extra: Term) -> None:
         changed = self.module.code_change(old_version, self._state, extra)
         self._state = await server.settled(changed)

@@ -187,17 +187,22 @@ class Runtime:
         """Register a name, which is free again when the process ends.
 
         Args:
-            name: An atom or string, `{local, Name}` or `{global, Name}`.
+            name: An atom or string, `{local, Name}` or `{global, Name}`; `{via, Module, Name}`
+                asks the module, an object with `register_name` here, and leaves freeing it to it.
             process: Who gets it.
 
         Raises:
             ValueError: The name is taken, or the process has ended.
         """
+        if not process.alive:
+            raise ValueError(f"{process} has ended")
+        if _is_via(name):
+            if not name[1].register_name(name[2], process):
+                raise ValueError(f"{name[2]} is registered already")
+            return
         key = _key(name)
         if key in self.names:
             raise ValueError(f"{name} is registered already")
-        if not process.alive:
-            raise ValueError(f"{process} has ended")
         self.names[key] = process
         if process._names is None:
             process._names = []
@@ -209,6 +214,9 @@ class Runtime:
         Raises:
             ValueError: Nobody has it.
         """
+        if _is_via(name):
+            name[1].unregister_name(name[2])
+            return
         process = self.names.pop(_key(name), None)
         if process is None:
             raise ValueError(f"{name} is not registered")
@@ -228,7 +236,7 @@ class Runtime:
         """
         if isinstance(server, Process | ErlangPid):
             return server
-        if type(server) is tuple and len(server) == 3 and server[0] == "via":
+        if _is_via(server):
             return server[1].whereis_name(server[2])
         found = self.names.get(_key(server))
         if found is not None:
@@ -250,6 +258,10 @@ class Runtime:
         self.processes.pop(process.id, None)
         for name in process._names or ():
             del self.names[name]
+
+
+def _is_via(name: Term) -> bool:
+    return type(name) is tuple and len(name) == 3 and name[0] == "via"
 
 
 def _key(name: Term) -> Term:

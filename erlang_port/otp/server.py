@@ -88,6 +88,10 @@ class Server:
         """What `sys:get_status` shows beside the state."""
         return []
 
+    def shown(self, message: Term) -> Term:
+        """A message as `sys:log` shows it: a behaviour's own ones are no terms."""
+        return message
+
     async def change_code(self, old_version: Term, extra: Term) -> None:
         """Run the module's `code_change`, if it has one."""
         raise NotImplementedError
@@ -109,7 +113,7 @@ class Server:
                 # gen_server(3): its parent's end is its own, whatever it traps.
                 return self.stop(message[2])
         if self.debug is not None:
-            self.debug.received(self.process, message)
+            self.debug.received(self.process, self.shown(message))
         return self.handle(message)
 
     def stop(

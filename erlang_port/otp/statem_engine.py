@@ -307,6 +307,10 @@ class Engine(server.Server):
         ]
         return Atom("data"), shown
 
+    def shown(self, message: Term) -> Term:
+        """See `Server`."""
+        return (message.type, message.content) if type(message) is Timer else message
+
     async def change_code(self, old_version: Term, extra: Term) -> None:
         """See `Server`."""
         changed = self.module.code_change(old_version, self._state, self._data, extra)
