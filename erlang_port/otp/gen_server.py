@@ -303,10 +303,14 @@ class _Engine(server.Server):
             self._continue = then
         elif then is not None:
             self._timer = _Timer(then, self.process)
+            if self.process.cleanup is None:
+                self.process.cleanup = self._cancel
 
-    async def terminate(self, reason: Term) -> None:
+    def _cancel(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
+
+    async def terminate(self, reason: Term) -> None:
         await server.settled(self.module.terminate(reason, self._state))
 
     def state(self) -> Term:

@@ -77,6 +77,7 @@ class Process:
         parent: Who started it linked, or None.
         exit_reason: Why it has ended, or None while it lives.
         mailbox: Messages that it has not taken.
+        cleanup: What is done at its end, however it ends: its timers are cancelled.
     """
 
     __slots__ = (
@@ -90,6 +91,7 @@ class Process:
         "_task",
         "_waiter",
         "_watchers",
+        "cleanup",
         "exit_reason",
         "id",
         "label",
@@ -104,6 +106,7 @@ class Process:
         self.trap_exit = False
         self.parent = parent
         self.exit_reason: Term = None
+        self.cleanup: Callable[[], None] | None = None
         self.mailbox: deque[Term] = NOTHING
         self._runtime = runtime
         self._receive: Receive | None = None
@@ -272,6 +275,9 @@ class Process:
         runtime = self._runtime
         runtime.forget(self)
         self._cancel()
+        if self.cleanup is not None:
+            self.cleanup()
+            self.cleanup = None
         monitors, self._monitors = self._monitors, None
         for reference, other in (monitors or {}).items():
             other.unwatch(reference)

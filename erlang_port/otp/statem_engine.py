@@ -286,7 +286,6 @@ class Engine(server.Server):
 
     async def terminate(self, reason: Term) -> None:
         """See `Server`."""
-        self._timers.cancel_all()
         await server.settled(self.module.terminate(reason, self._state, self._data))
 
     def state(self) -> Term:

@@ -74,8 +74,7 @@ class Timers:
         elif timer in self._zero:
             self._zero.remove(timer)
 
-    def cancel_all(self) -> None:
-        """Have none come."""
+    def _cancel_all(self) -> None:
         for type_ in list(self._running):
             self.cancel(type_)
 
@@ -112,6 +111,8 @@ class Timers:
         else:
             loop = asyncio.get_running_loop()
             timer.handle = loop.call_later(time, self._process.send, timer)
+            if self._process.cleanup is None:
+                self._process.cleanup = self._cancel_all
 
     def listed(self) -> list[Term]:
         """Types and contents, for `sys:get_status`."""

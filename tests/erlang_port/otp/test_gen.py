@@ -1,0 +1,90 @@
+"""Calls: requests, their answers, and what is dropped."""
+
+import asyncio
+import gc
+
+import pytest
+
+from erlang_port.etf import Atom
+from erlang_port.otp import gen, gen_server
+from erlang_port.otp.gen_server import Exit, GenServer, NoReply, Ok, Reply, Stop
+
+
+class Keeper(GenServer[list]):
+    """Answers none but those that say so."""
+
+    def init(self, _args):
+        return Ok([])
+
+    def handle_call(self, message, from_, state):
+        match message:
+            case "answer":
+                return Reply("answer", state)
+            case "stop":
+                return Stop(Atom("stopped"), state)
+            case "callers":
+                return Reply(state, state)
+        return NoReply([*state, from_])
+
+    def handle_cast(self, message, state):
+        return NoReply([*state, message])
+
+
+@pytest.fixture
+async def keeper():
+    return await gen_server.start(Keeper)
+
+
+async def test_an_answer_after_the_timeout_is_dropped_for_good(keeper):
+    request = gen_server.send_request(keeper, "keep")
+    with pytest.raises(Exit, match="timeout"):
+        await request.response(0.001)
+    (from_,) = await gen_server.call(keeper, "callers")
+    gen_server.reply(from_, "late")
+    with pytest.raises(Exit, match="timeout"):
+        await request.response(1)
+
+
+async def test_a_caller_that_is_cancelled_wants_no_answer(keeper):
+    task = asyncio.create_task(gen_server.call(keeper, "keep"))
+    while not (callers := await gen_server.call(keeper, "callers")):
+        pass
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    gen_server.reply(callers[0], "late")
+    assert keeper._watchers is None
+
+
+async def test_calls_leave_nothing_behind(keeper):
+    for _ in range(3):
+        await gen_server.call(keeper, "answer")
+    assert keeper._watchers is None
+    assert not keeper.mailbox
+
+
+async def test_a_request_whose_end_nobody_asks_for_is_not_logged(keeper, caplog):
+    gen_server.send_request(keeper, "keep")
+    keeper.exit("kill")
+    gen_server.send_request(keeper, "keep")
+    gc.collect()
+    assert not [record for record in caplog.records if record.name == "asyncio"]
+
+
+async def test_the_reason_names_the_call(keeper):
+    with pytest.raises(Exit) as caught:
+        await gen_server.call(keeper, "stop")
+    assert caught.value.reason == ("stopped", ("gen_server", "call", [keeper, "stop"]))
+
+
+async def test_several_at_once(keeper):
+    other = await gen_server.start(Keeper, name="other")
+    gen_server.abcast([keeper, "other", "nobody"], 1)
+    assert await gen_server.call("other", "callers") == [1]
+    answers = await gen_server.multi_call([other, "nobody", "other"], "answer")
+    assert answers == ([(other, "answer"), ("other", "answer")], ["nobody"])
+
+
+async def test_an_exit_is_no_other_exception():
+    assert issubclass(gen.StartError, Exit)
+    assert gen.StartError("timeout").reason == "timeout"

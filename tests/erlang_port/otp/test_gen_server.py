@@ -1,0 +1,181 @@
+"""What gen_server is in Python alone; beside OTP's it is compared in test_compare_gen_server.py."""
+
+import asyncio
+import logging
+
+import pytest
+
+from erlang_port.otp import gen_server, sys
+from erlang_port.otp.gen_server import Continue, Exit, GenServer, NoReply, Ok, Reply, StartError
+from tests.erlang_port.otp.test_process import end_of
+
+
+class Counter(GenServer[int]):
+    def init(self, args):
+        return Ok(args)
+
+    def handle_call(self, message, _from, state):
+        if message == "fail":
+            raise KeyError("Juliet's secret")
+        return Reply(state, state + message)
+
+
+async def test_the_server_of_the_docstring():
+    counter = await gen_server.start(Counter, 5, name="counter")
+    assert await gen_server.call("counter", 2) == 5
+    assert await gen_server.call(counter, 0) == 7
+    await gen_server.stop("counter")
+    assert not counter.alive
+
+
+async def test_an_object_is_a_module_too():
+    module = Counter()
+    process = await gen_server.start(module, 1)
+    assert await gen_server.call(process, 0) == 1
+    assert process.label == "Counter"
+
+
+async def test_a_message_without_handle_info_ends_the_server():
+    # Here OTP writes a warning only.
+    process = await gen_server.start(Counter, 1)
+    process.send("hello")
+    assert await end_of(process) == ("bad_info", "hello")
+
+
+@pytest.mark.parametrize("kind", ["call", "cast"])
+async def test_what_no_callback_takes_ends_the_server(kind):
+    class Bare(GenServer[None]):
+        def init(self, _args):
+            return Ok(None)
+
+    process = await gen_server.start(Bare)
+    if kind == "call":
+        with pytest.raises(Exit, match="bad_call"):
+            await gen_server.call(process, 1)
+    gen_server.cast(process, 1)
+    assert await end_of(process) == (f"bad_{kind}", 1)
+
+
+async def test_a_continue_that_no_callback_takes():
+    class Bare(GenServer[None]):
+        def init(self, _args):
+            return Ok(None, Continue(1))
+
+    process = await gen_server.start(Bare)
+    assert await end_of(process) == ("bad_continue", 1)
+
+
+async def test_the_callers_reason_carries_the_traceback_and_the_log_shows_it(caplog):
+    process = await gen_server.start(Counter, 1)
+    with pytest.raises(Exit) as caught:
+        await gen_server.call(process, "fail")
+    ((tag, kind, _), lines), _ = caught.value.reason
+    assert (tag, kind) == ("python_error", b"KeyError")
+    assert any(b"in handle_call" in line for line in lines)
+    (record,) = caplog.records
+    assert record.levelno == logging.ERROR
+    assert record.exc_info[0] is KeyError
+
+
+@pytest.mark.parametrize("reason", ["normal", "shutdown", ("shutdown", 1)])
+async def test_a_quiet_end_is_not_logged(reason, caplog):
+    process = await gen_server.start(Counter, 1)
+    await gen_server.stop(process, reason)
+    assert not caplog.records
+
+
+async def test_a_reason_is_logged_without_what_is_in_it(caplog):
+    process = await gen_server.start(Counter, 1)
+    await gen_server.stop(process, ("refused", "Juliet's secret"))
+    assert "refused" in caplog.text
+    assert "secret" not in caplog.text
+
+
+async def test_init_fails_with_its_traceback(caplog):
+    class Broken(GenServer[None]):
+        async def init(self, args):
+            raise ValueError(args)
+
+    with pytest.raises(StartError) as caught:
+        await gen_server.start(Broken, "why")
+    assert caught.value.reason[0] == ("python_error", b"ValueError", b"why")
+    assert "init failed" in caplog.text
+
+
+async def test_who_gives_up_starting_leaves_no_server():
+    begun = asyncio.Event()
+
+    class Slow(GenServer[None]):
+        async def init(self, _args):
+            begun.set()
+            await asyncio.Event().wait()
+
+    task = asyncio.create_task(gen_server.start(Slow, name="slow"))
+    await begun.wait()
+    process = gen_server.gen.Runtime.here().whereis("slow")
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert await end_of(process) == "killed"
+
+
+async def test_a_slow_callback_keeps_messages_waiting_and_no_other_server():
+    go = asyncio.Event()
+
+    class Slow(Counter):
+        async def handle_cast(self, message, state):
+            await go.wait()
+            return NoReply(state + message)
+
+    slow, other = await gen_server.start(Slow, 1), await gen_server.start(Counter, 1)
+    gen_server.cast(slow, 1)
+    waiting = gen_server.send_request(slow, 1)
+    assert await gen_server.call(other, 1) == 1
+    assert not waiting.answered
+    go.set()
+    assert await waiting.response(5) == 2
+
+
+async def test_a_server_calls_others_as_itself():
+    class Caller(GenServer[None]):
+        def init(self, args):
+            return Ok(args)
+
+        async def handle_call(self, message, _from, state):
+            return Reply(await gen_server.call(state, message), state)
+
+    class Who(GenServer[None]):
+        def init(self, _args):
+            return Ok(None)
+
+        def handle_call(self, _message, from_, state):
+            return Reply(from_.pid, state)
+
+    who = await gen_server.start(Who)
+    caller = await gen_server.start(Caller, who)
+    assert await gen_server.call(caller, 1) is caller
+    assert await gen_server.call(who, 1) is None
+
+
+async def test_old_timeouts_are_no_messages():
+    seen = []
+    timed_out = asyncio.Event()
+
+    class Timed(GenServer[int]):
+        def init(self, _args):
+            return Ok(0)
+
+        def handle_cast(self, message, state):
+            return NoReply(state + 1, message)
+
+        def handle_info(self, info, state):
+            seen.append((info, state))
+            timed_out.set()
+            return NoReply(state)
+
+    process = await gen_server.start(Timed)
+    for timeout in (0, 0, None, 0):
+        gen_server.cast(process, timeout)
+    await timed_out.wait()
+    assert await sys.get_state(process) == 4
+    assert seen == [("timeout", 4)]

@@ -1,0 +1,138 @@
+"""The runtime: names, whose turn it is, and the loop that it shares with everything else."""
+
+import asyncio
+import time
+
+import pytest
+
+from erlang_port.etf import Atom, Pid
+from erlang_port.otp import gen_server
+from erlang_port.otp.gen_server import GenServer, NoReply, Ok, Reply, StartError
+from erlang_port.otp.reasons import Exit
+from erlang_port.otp.runtime import SLICE, Runtime, self
+
+
+class Echo(GenServer[None]):
+    def init(self, _args):
+        return Ok(None)
+
+    def handle_call(self, message, _from, state):
+        return Reply(message, state)
+
+
+class Registry:
+    """A module of `{via, Module, Name}`."""
+
+    def __init__(self):
+        self.names = {}
+
+    def register_name(self, name, process):
+        return self.names.setdefault(name, process) is process
+
+    def unregister_name(self, name):
+        self.names.pop(name, None)
+
+    def whereis_name(self, name):
+        return self.names.get(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "same"),
+    [
+        ("echo", ("local", "echo")),
+        (Atom("echo"), "echo"),
+        (("local", "echo"), Atom("echo")),
+        (("global", "echo"), ("global", Atom("echo"))),
+        (("global", ("a", 1)), ("global", ("a", 1))),
+    ],
+)
+async def test_names(name, same):
+    process = await gen_server.start(Echo, name=name)
+    runtime = Runtime.here()
+    assert runtime.whereis(same) is process
+    assert await gen_server.call(same, 1) == 1
+    with pytest.raises(StartError) as caught:
+        await gen_server.start(Echo, name=same)
+    assert caught.value.reason == ("already_started", process)
+    process.exit("kill")
+    assert runtime.whereis(name) is None
+    assert not runtime.names
+
+
+async def test_a_local_name_is_no_global_one():
+    await gen_server.start(Echo, name="echo")
+    assert Runtime.here().whereis(("global", "echo")) is None
+
+
+async def test_names_by_a_module():
+    registry = Registry()
+    name = ("via", registry, "echo")
+    process = await gen_server.start(Echo, name=name)
+    assert registry.names == {"echo": process}
+    assert await gen_server.call(name, 1) == 1
+    with pytest.raises(StartError) as caught:
+        await gen_server.start(Echo, name=name)
+    assert caught.value.reason == ("already_started", process)
+    Runtime.here().unregister(name)
+    assert Runtime.here().whereis(name) is None
+
+
+async def test_several_names_of_one():
+    runtime = Runtime.here()
+    process = await gen_server.start(Echo, name="one")
+    runtime.register("two", process)
+    runtime.unregister("one")
+    assert runtime.whereis("one") is None
+    with pytest.raises(ValueError, match="one"):
+        runtime.unregister("one")
+    process.exit("kill")
+    assert not runtime.names
+    with pytest.raises(ValueError, match="ended"):
+        runtime.register("one", process)
+
+
+async def test_nobody_is_at_a_node_that_is_not_there():
+    runtime = Runtime.here()
+    pid = Pid(b"X")
+    assert runtime.whereis(pid) is pid
+    with pytest.raises(Exit) as caught:
+        runtime.at_node()
+    assert caught.value.reason == "noconnection"
+
+
+async def test_no_process_runs_outside_of_one():
+    with pytest.raises(RuntimeError):
+        self()
+
+
+async def test_a_server_that_casts_to_itself_for_ever_keeps_nobody_from_working():
+    class Restless(Echo):
+        def handle_cast(self, message, state):
+            gen_server.cast(self.process, message)
+            return NoReply(state)
+
+    module = Restless()
+    module.process = await gen_server.start(module)
+    other = await gen_server.start(Echo)
+    gen_server.cast(module.process, 1)
+    gaps = []
+    for _ in range(10):
+        before = time.monotonic()
+        await asyncio.sleep(0)
+        gaps.append(time.monotonic() - before)
+        assert await gen_server.call(other, 1) == 1
+        assert await gen_server.call(module.process, 2) == 2
+    # A turn is cut at its end only, and the machine may be busy.
+    assert min(gaps) < SLICE * 10
+    module.process.exit("kill")
+
+
+async def test_each_loop_has_its_own():
+    mine = Runtime.here()
+    await gen_server.start(Echo, name="echo")
+
+    async def other():
+        assert Runtime.here() is not mine
+        assert Runtime.here().whereis("echo") is None
+
+    await asyncio.to_thread(asyncio.run, other())
