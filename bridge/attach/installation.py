@@ -69,6 +69,7 @@ def plan(request: AttachRequest) -> AttachPlan:
     Raises:
         CommandError: The first check that failed.
     """
+    module_options.refuse_unknown(request.options, mod_megaphone_source())
     found = target.find(request.ejabberdctl, request.pid)
     release = found.running.release
     if release is not None and release < OLDEST:

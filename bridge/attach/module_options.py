@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from typing import TYPE_CHECKING, Any, Final
 
 import yaml
@@ -12,7 +13,8 @@ from bridge.attach.configuration import MODULE
 from bridge.cli.errors import CommandError, ExitStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
 
 #: What attach writes when the package brings no file of its own.
 EMPTY: Final = f"modules:\n  {MODULE}: {{}}\n"
@@ -63,6 +65,27 @@ def change(text: str, changes: Mapping[str, Any]) -> str:
     return yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
 
 
+def refuse_unknown(options: Iterable[str], package: Path) -> None:
+    """Refuses what mod_megaphone has no option for, while nothing is changed yet.
+
+    Args:
+        options: Their names.
+        package: The module's directory, with its sources.
+
+    Raises:
+        CommandError: CONFIGURATION, with the options that there are.
+    """
+    source = (package / f"src/{MODULE}.erl").read_text(encoding="utf-8")
+    known = sorted(set(re.findall(r"^mod_opt_type\((\w+)\)", source, re.MULTILINE)))
+    for name in options:
+        if name not in known:
+            raise CommandError(
+                f"--option {name}: mod_megaphone has no such option",
+                f"use one of {', '.join(known)}",
+                ExitStatus.CONFIGURATION,
+            )
+
+
 def parse_assignment(text: str) -> tuple[str, Any]:
     """Reads KEY=VALUE, the value as YAML.
 
@@ -72,7 +95,7 @@ def parse_assignment(text: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
     if not equals or not name.isidentifier():
         raise CommandError(
-            f"--option {text}: not KEY=VALUE", "write --option workers=2", ExitStatus.USAGE
+            f"--option {text}: not KEY=VALUE", "write --option batch_size=500", ExitStatus.USAGE
         )
     try:
         return name, yaml.safe_load(value)

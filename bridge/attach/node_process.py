@@ -183,7 +183,8 @@ def _read(pid: int, name: str) -> NodeProcess:
     except PermissionError as error:
         raise CommandError(
             f"this user may not look at the node's process {pid}",
-            "run megaphone as root",
+            "run megaphone as root, or, in a container where root itself may not (it lacks "
+            "CAP_SYS_PTRACE), as ejabberd's own user",
             ExitStatus.PERMISSION,
         ) from error
     except OSError as error:

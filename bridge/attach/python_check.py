@@ -28,8 +28,8 @@ print(json.dumps({"version": version.__version__, "python": sys.version.split()[
 """
 
 REMEDY: Final = (
-    "make an environment that every user can read: python3 -m venv /opt/megaphone && "
-    "/opt/megaphone/bin/pip install megaphone && /opt/megaphone/bin/megaphone attach"
+    "make an environment that every user can read; in a checkout of Megaphone: python3 -m venv "
+    "/opt/megaphone && /opt/megaphone/bin/pip install . && /opt/megaphone/bin/megaphone attach"
 )
 
 
@@ -89,7 +89,7 @@ def check(node: NodeProcess, executable: str) -> PythonFound:
             ) from error
         raise CommandError(
             f"{executable} cannot run Megaphone: {reason}",
-            f"install it there: {executable} -m pip install megaphone",
+            f"install it there: {executable} -m pip install . in a checkout of Megaphone",
             ExitStatus.INCOMPATIBLE,
         ) from error
 

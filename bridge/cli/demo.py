@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib.util
+import shlex
 import shutil
 import socket
+import sys
 import tempfile
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -50,7 +52,7 @@ def demo(
     if importlib.util.find_spec("slixmpp") is None:
         raise CommandError(
             "the demo's XMPP clients need slixmpp, which is not installed",
-            "install it: pip install 'megaphone[demo]'",
+            "install it: pip install '.[demo]' in a checkout of Megaphone",
         )
     console = Console(highlight=False, markup=False, soft_wrap=True)
     directory = Path(tempfile.mkdtemp(prefix="megaphone-demo-"))
@@ -98,8 +100,9 @@ async def _meet(
             return
         console.print("\nTry it yourself, in another terminal:")
         ctl = f"--ejabberdctl {node.ejabberdctl}"
-        console.print(f"  megaphone status {ctl}")
-        console.print(f"  megaphone broadcast 'Bye {{{{ user }}}}' --watch {ctl}")
+        megaphone = shlex.quote(sys.argv[0]) if sys.argv[0].endswith("megaphone") else "megaphone"
+        console.print(f"  {megaphone} status {ctl}")
+        console.print(f"  {megaphone} broadcast 'Bye {{{{ user }}}}' --watch {ctl}")
         if url := (status.get("bridge") or {}).get("http"):
             console.print(f"  curl {url.rstrip('/')}/metrics")
         console.print("Ctrl-C ends it.\n")

@@ -65,7 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     words = [_from_utf8(word) for word in sys.argv[1:]] if arguments is None else list(arguments)
     _use_utf8()
-    signal.signal(signal.SIGTERM, _terminate)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _terminate)
     sys.exit(_run(words))
 
 
@@ -135,7 +136,10 @@ def _flush() -> None:
 
 
 def _terminate(_number: int, _frame: FrameType | None) -> None:
-    """SIGTERM unwinds like Ctrl-C, so that what a command started is ended by its own `finally`."""
+    """SIGTERM, and the end of the terminal, unwind like Ctrl-C.
+
+    So what a command started is ended by its own `finally`.
+    """
     raise SystemExit(ExitStatus.TERMINATED)
 
 

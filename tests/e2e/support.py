@@ -36,7 +36,9 @@ def asked(node, function, *arguments):
         f'base64:decode("{base64.b64encode(argument.encode()).decode()}")' for argument in arguments
     )
     shown = node.eval(
-        f"base64:encode_to_string(list_to_binary(megaphone_commands:{function}({binaries})))"
+        f"base64:encode_to_string(list_to_binary(megaphone_commands:{function}({binaries})))",
+        # A template is tried by a worker, and the one that is asked may be stopped.
+        timeout=30,
     )
     return json.loads(base64.b64decode(shown.strip('"')))
 

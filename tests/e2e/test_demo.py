@@ -112,5 +112,5 @@ def test_without_slixmpp(tmp_path):
         timeout=60,
     )
     assert done.returncode == ExitStatus.FAILURE
-    assert "pip install 'megaphone[demo]'" in done.stderr
+    assert "pip install '.[demo]'" in done.stderr
     assert not list(tmp_path.iterdir())

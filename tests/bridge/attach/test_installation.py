@@ -157,7 +157,12 @@ def test_another_option_or_python_is_an_upgrade(station, stand_in):
     ("options", "broken", "status", "told"),
     [
         ({}, True, ExitStatus.FAILURE, "broken"),
-        ({"wrokers": 1}, False, ExitStatus.CONFIGURATION, "Unknown option: wrokers"),
+        (
+            {"wrokers": 1},
+            False,
+            ExitStatus.CONFIGURATION,
+            "wrokers: mod_megaphone has no such option",
+        ),
         ({"state": "down"}, False, ExitStatus.PORT_PROGRAM_DOWN, "port is down: exit status 1"),
     ],
     ids=["not compiled", "bad option", "port program down"],
