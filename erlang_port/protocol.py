@@ -19,8 +19,8 @@ A payload that is no term, or no message of the protocol, is a `Discarded` event
 """
 
 from collections import deque
-from collections.abc import Sequence
-from typing import NamedTuple, TypeAlias
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple, TypeAlias, TypeVar
 
 from erlang_port.etf import EtfError, Term
 from erlang_port.frames import HEADER, MAX_BEFORE_HELLO, MAX_FRAME, FrameError, FrameReader, frame
@@ -48,6 +48,8 @@ from erlang_port.messages import (
     error_answer,
 )
 
+_T = TypeVar("_T")
+
 #: What the node may send before anything is given back, bytes. Default 8 MiB, twice a frame.
 WINDOW = 2 * MAX_FRAME
 #: What may wait for the node's credit, bytes. Default 32 MiB.
@@ -55,6 +57,8 @@ MAX_QUEUE = 32 * 1024 * 1024
 #: What log lines may take of that queue, bytes, so that a worker that prints cannot keep answers
 #: from being sent. Default 1 MiB.
 MAX_LOG_QUEUE = 1024 * 1024
+#: What a frame of several takes beside them, at most.
+_ENVELOPE = 64
 #: What an answer takes in a frame beside its own bytes, at most.
 _REPLY_OVERHEAD = 32
 #: What a signal takes in a frame beside its own bytes, at most.
@@ -278,22 +282,12 @@ class Protocol:
         Raises:
             Overload: Too much waits for credit; the answers from there on were not queued.
         """
-        limit = self._max_frame() - 64
-        group: list[Reply] = []
-        size = 0
-        for reply in replies:
-            if len(reply.answer) + _REPLY_OVERHEAD > limit:
-                text = f"the answer has {len(reply.answer)} bytes, more than a frame holds"
-                fitting = Reply(reply.id, False, error_answer("crash", text))
-            else:
-                fitting = reply
-            cost = len(fitting.answer) + _REPLY_OVERHEAD
-            if group and size + cost > limit:
-                self.send(Replies(group))
-                group, size = [], 0
-            group.append(fitting)
-            size += cost
-        if group:
+        limit = self._max_frame() - _ENVELOPE
+        for group in _grouped(
+            [_fitting(reply, limit) for reply in replies],
+            lambda reply: len(reply.answer) + _REPLY_OVERHEAD,
+            limit,
+        ):
             self.send(Replies(group))
 
     def signal(self, signals: Sequence[Signal]) -> None:
@@ -303,17 +297,8 @@ class Protocol:
             Overload: Too much waits for credit, or one is longer than a frame; those from there on
                 were not queued.
         """
-        limit = self._max_frame() - 64
-        group: list[Signal] = []
-        size = 0
-        for one in signals:
-            cost = len(one.payload) + _SIGNAL_OVERHEAD
-            if group and size + cost > limit:
-                self.send(Signals(group))
-                group, size = [], 0
-            group.append(one)
-            size += cost
-        if group:
+        limit = self._max_frame() - _ENVELOPE
+        for group in _grouped(signals, lambda one: len(one.payload) + _SIGNAL_OVERHEAD, limit):
             self.send(Signals(group))
 
     def send(self, message: Message) -> None:
@@ -361,3 +346,25 @@ class Protocol:
             self.credit -= len(data)
             self.queued_bytes -= len(data)
             self._outgoing.append(data)
+
+
+def _fitting(reply: Reply, limit: int) -> Reply:
+    if len(reply.answer) + _REPLY_OVERHEAD <= limit:
+        return reply
+    text = f"the answer has {len(reply.answer)} bytes, more than a frame holds"
+    return Reply(reply.id, False, error_answer("crash", text))
+
+
+def _grouped(items: Iterable[_T], cost: Callable[[_T], int], limit: int) -> Iterator[list[_T]]:
+    """Groups in order, each as long as its costs stay within the limit, but never empty."""
+    group: list[_T] = []
+    size = 0
+    for item in items:
+        added = cost(item)
+        if group and size + added > limit:
+            yield group
+            group, size = [], 0
+        group.append(item)
+        size += added
+    if group:
+        yield group

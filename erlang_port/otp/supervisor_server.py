@@ -193,6 +193,14 @@ class SupervisorServer(server.Server):
         ]
 
     def _delete_child(self, child_id: Term) -> Term:
+        child = self._find_stopped(child_id)
+        if not isinstance(child, Child):
+            return child
+        self.children.remove(child)
+        return _OK
+
+    def _find_stopped(self, child_id: Term) -> Child | Term:
+        """A child that does not run, or the error."""
         if self._template is not None:
             return _SIMPLE
         child = self.children.find(child_id)
@@ -202,8 +210,7 @@ class SupervisorServer(server.Server):
             return _RESTARTING
         if child.process is not None:
             return _RUNNING
-        self.children.remove(child)
-        return _OK
+        return child
 
     def _get_childspec(self, child_id: Term) -> Term:
         child = self.children.find(child_id)
@@ -214,15 +221,9 @@ class SupervisorServer(server.Server):
         return _NOT_FOUND
 
     async def _restart_child(self, child_id: Term) -> Term:
-        if self._template is not None:
-            return _SIMPLE
-        child = self.children.find(child_id)
-        if child is None:
-            return _NOT_FOUND
-        if child.restarting:
-            return _RESTARTING
-        if child.process is not None:
-            return _RUNNING
+        child = self._find_stopped(child_id)
+        if not isinstance(child, Child):
+            return child
         failure = await self._control.start(child)
         return (_OK, child.process) if failure is None else (_ERROR, failure.reason)
 
