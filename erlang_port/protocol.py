@@ -191,7 +191,7 @@ class Protocol:
             case Call():
                 events.append(Called(message, len(payload) + HEADER))
             case Signals() | Batch() | Cast() | BatchCancel():
-                events.append(message)
+                _add(message, events)
             case Hello() | Log() | BatchDone() | BatchFailed():
                 events.append(Discarded("a message that a node does not send"))
 
@@ -346,6 +346,15 @@ class Protocol:
             self.credit -= len(data)
             self.queued_bytes -= len(data)
             self._outgoing.append(data)
+
+
+def _add(message: Signals | Batch | Cast | BatchCancel, events: list[Event]) -> None:
+    last = events[-1] if events else None
+    if type(message) is Signals and type(last) is Signals:
+        # Those that were read together are handed on together, and answered in one frame.
+        last.signals.extend(message.signals)
+    else:
+        events.append(message)
 
 
 def _fitting(reply: Reply, limit: int) -> Reply:

@@ -85,7 +85,7 @@ class PortCollector(Collector):
         )
         yield GaugeMetricFamily(
             "megaphone_port_program_loop_lag_seconds",
-            "How late the port program's event loop was when last looked at.",
+            "How late the port program's event loop was at the worst, in the last 60 s.",
             figures.loop_lag,
         )
 

@@ -65,7 +65,7 @@ def main() -> None:
     beat = time.monotonic()
     while True:
         if select.select([IN], [], [], 0.5)[0]:
-            data = os.read(IN, 256 * 1024)
+            data = os.read(IN, 64 * 1024)
             if not data:
                 return
             buffer += data

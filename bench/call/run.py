@@ -122,7 +122,10 @@ def measure(rounds: int, console: Console) -> dict[str, Any]:
         "thousand": ratios["thousand"] >= TARGET_THOUSAND,
     }
     if "erlport" in medians:
-        ratios["twenty"] = medians["megaphone"]["20 callers"] / medians["erlport"]["20 callers"]
+        erlport = medians["erlport"]["20 callers"]
+        ratios["twenty"] = medians["megaphone"]["20 callers"] / erlport
+        # What any program could reach: this one does nothing, and has the same proxy before it.
+        ratios["twenty_in_c"] = medians["echo in C"]["20 callers"] / erlport
         targets["twenty"] = ratios["twenty"] >= TARGET_TWENTY
     return {
         "python": platform.python_version(),
@@ -146,7 +149,8 @@ def report(results: dict[str, Any], console: Console) -> None:
     console.print(table)
     texts = {
         "one": f"one caller, times the Python echo's: {{:.2f}} (at most {TARGET_ONE:g})",
-        "twenty": f"20 callers, times erlport's: {{:.1f}} (at least {TARGET_TWENTY:g})",
+        "twenty": f"20 callers, times erlport's: {{:.1f}} (at least {TARGET_TWENTY:g};"
+        f" the C echo's: {results['ratios'].get('twenty_in_c', 0):.1f})",
         "thousand": f"1,000 callers, part of the C echo's: {{:.2f}} (at least {TARGET_THOUSAND:g})",
     }
     for name, text in texts.items():

@@ -67,3 +67,15 @@ def atom_at(buffer: bytes, position: int) -> tuple[Atom, int]:
     text = buffer[start:end]
     atom(text, "utf-8" if tag >= 118 else "latin-1", start, end)
     return Atom(text.decode("utf-8" if tag >= 118 else "latin-1")), end
+
+
+def after_atom(buffer: bytes, position: int) -> int:
+    """The position after the atom that `atom_at` would give, for who does not need it."""
+    if buffer[position] != 119:  # SMALL_ATOM_UTF8_EXT
+        return atom_at(buffer, position)[1]
+    start = position + 2
+    end = start + buffer[position + 1]
+    text = buffer[start:end]
+    if text not in UTF8:
+        utf8_atom(text, start, end)
+    return end

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable
 from struct import Struct
 
-from erlang_port.etf.atoms import LATIN1, atom, atom_at, latin1_atom
+from erlang_port.etf.atoms import LATIN1, after_atom, atom, latin1_atom
 from erlang_port.etf.errors import EtfError
 from erlang_port.etf.terms import BitString, Export, Fun, Opaque, Pid, Port, Reference, Term
 
@@ -107,8 +107,7 @@ def _identifier(
     """A reader of a node's name with a number of bytes before and after it."""
 
     def read(buffer: bytes, position: int) -> tuple[Term, int]:
-        _, end = atom_at(buffer, position + 1 + before)
-        end += after
+        end = after_atom(buffer, position + 1 + before) + after
         if end > len(buffer):
             raise IndexError
         return kind(buffer[position:end]), end
@@ -137,8 +136,7 @@ def _fun(buffer: bytes, position: int) -> tuple[Term, int]:
 
 
 def _export(buffer: bytes, position: int) -> tuple[Term, int]:
-    _, end = atom_at(buffer, position + 1)
-    _, end = atom_at(buffer, end)
+    end = after_atom(buffer, after_atom(buffer, position + 1))
     if buffer[end] not in (97, 98):
         raise EtfError("an external fun's arity is an integer of one byte or four", end)
     end += 2 if buffer[end] == 97 else 5

@@ -37,16 +37,15 @@ from erlang_port.protocol import (
     ProtocolError,
 )
 from erlang_port.transports.calls import CallError, Handler, IncomingCalls
+from erlang_port.transports.loop_lag import INTERVAL, LoopLag
 from erlang_port.transports.writer import FrameWriter
 
 __all__ = ["CallError", "Disconnected", "Handler", "PortConnection", "Statistics"]
 
 _log = logging.getLogger(__name__)
 
-#: Bytes of one read.
-_READ = 256 * 1024
-#: How often the loop is looked at for lag and the node for silence, seconds.
-_TICK = 0.25
+#: Bytes of one read: what a pipe holds. From 128 KiB on, malloc would map memory for each.
+_READ = 64 * 1024
 #: A loop later than this hangs, seconds: without heartbeats the node ends the program.
 MAX_LAG = 60.0
 #: Log lines that wait while the protocol is in use by somebody else.
@@ -106,8 +105,8 @@ class PortConnection:
         self._discarded = 0
         self._logs_dropped = 0
         self._logs_reported = 0
-        self._lag = 0.0
-        self._ticked = self._heard = self._awake = time.monotonic()
+        self._heard = self._awake = time.monotonic()
+        self._lag = LoopLag(self._heard)
         self._sequence = 0
         self._ticking: asyncio.TimerHandle | None = None
         self._open = False
@@ -129,7 +128,7 @@ class PortConnection:
         os.set_blocking(self._read_fd, False)
         self._unread = select.poll()
         self._unread.register(self._read_fd, select.POLLIN)
-        self._ticked = self._heard = time.monotonic()
+        self._heard = time.monotonic()
         self._open = True
         self._loop.add_reader(self._read_fd, self._readable)
         try:
@@ -142,7 +141,7 @@ class PortConnection:
         if self._closed.done():
             raise Disconnected(self._closed.result())
         peer = self._greeted.result()
-        self._ticked = time.monotonic()
+        self._lag.restart(time.monotonic())
         self._writer.beat(peer.heartbeat_interval)
         self._tick()
         return peer
@@ -247,7 +246,7 @@ class PortConnection:
 
     def statistics(self) -> Statistics:
         """The figures so far."""
-        protocol, writer = self._protocol, self._writer
+        protocol, writer, now = self._protocol, self._writer, time.monotonic()
         return Statistics(
             frames_received=protocol.frames_received,
             bytes_received=protocol.bytes_received,
@@ -259,8 +258,8 @@ class PortConnection:
             calls_handled=len(self._calls),
             discarded=self._discarded,
             logs_dropped=self._logs_dropped,
-            heartbeat_age=time.monotonic() - self._heard,
-            loop_lag=self._lag,
+            heartbeat_age=now - self._heard,
+            loop_lag=self._lag.worst(now),
         )
 
     # Reading.
@@ -373,12 +372,11 @@ class PortConnection:
             self._writer.write(frames)
 
     def _heartbeat(self) -> bytes:
-        late = time.monotonic() - self._ticked - _TICK
+        late = self._lag.late(time.monotonic())
         if late > MAX_LAG:
             return b""
         self._sequence += 1
-        lag = max(self._lag, late)
-        return frame(encode((Atom("heartbeat"), self._sequence, max(0, int(lag * 1000)))))
+        return frame(encode((Atom("heartbeat"), self._sequence, int(late * 1000))))
 
     def _write_failed(self, error: OSError) -> None:
         reason = f"writing to the node failed: {error.strerror}"
@@ -392,10 +390,8 @@ class PortConnection:
         if not self._open:
             return
         now = time.monotonic()
-        self._lag = max(0.0, now - self._ticked - _TICK)
-        self._ticked = now
         peer = self._greeted.result()
-        if self._lag > peer.heartbeat_interval:
+        if self._lag.look(now) > peer.heartbeat_interval:
             # This end was held up, and the node perhaps with it: its silence counts from here.
             self._awake = now
         # A loop that was blocked itself has not yet read what came meanwhile.
@@ -407,7 +403,7 @@ class PortConnection:
             lost = self._logs_dropped - self._logs_reported
             self._logs_reported = self._logs_dropped
             self.log("warning", "port", f"{lost} log lines were dropped: the node took no more")
-        self._ticking = self._loop.call_later(_TICK, self._tick)
+        self._ticking = self._loop.call_later(INTERVAL, self._tick)
 
     def _close(self, reason: str) -> None:
         if not self._open:

@@ -1,8 +1,9 @@
-"""The writing half of a connection: a thread that writes whole frames, and heartbeats in time.
+"""The writing half of a connection: whole frames in their order, and heartbeats in time.
 
-A thread, since a pipe that is full blocks its writer, and so that a callback which is slow on the
-loop does not look to the node like a program that hangs. What the pipe takes at once is written at
-once: waking the thread costs more than all the rest of a small answer.
+What the pipe takes at once is written at once, in the thread that has it: waking another costs more
+than all the rest of a small answer. A thread of its own writes what the pipe has no room for, and
+the heartbeats, so that a callback which is slow on the loop does not look to the node like a
+program that hangs.
 """
 
 import os
@@ -10,7 +11,7 @@ import select
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 
 
 class FrameWriter:
@@ -19,7 +20,7 @@ class FrameWriter:
     What waits here is bounded by the credit of the peer: the protocol hands on no more.
 
     Args:
-        fd: Where to write; made blocking.
+        fd: Where to write; made non-blocking.
         heartbeat: Makes a heartbeat frame; called in the writer's thread.
         failed: Called in the writer's thread, once, when writing fails.
     """
@@ -27,13 +28,15 @@ class FrameWriter:
     def __init__(
         self, fd: int, heartbeat: Callable[[], bytes], failed: Callable[[OSError], None]
     ) -> None:
-        os.set_blocking(fd, True)
+        os.set_blocking(fd, False)
         self._fd = fd
         self._heartbeat = heartbeat
         self._failed = failed
         self._interval: float | None = None
         self._beat_due = 0.0
         self._frames: deque[bytes] = deque()
+        # What the pipe did not take of a write: it goes out before anything else.
+        self._rest = memoryview(b"")
         self._wake = threading.Condition()
         self._closing = False
         # Whether the thread is in the middle of a write; what is written meanwhile comes after it.
@@ -55,31 +58,29 @@ class FrameWriter:
             self._beat_due = time.monotonic() + interval
             self._wake.notify()
 
-    def write(self, frames: Iterable[bytes]) -> None:
+    def write(self, frames: Sequence[bytes]) -> None:
         """Write frames, or queue them; from any thread, and never waiting for the node."""
         with self._wake:
-            if not self._frames and not self._writing and not self._closing:
-                frames = self._write_at_once(list(frames))
-            self._frames.extend(frames)
-            if self._frames:
+            if self._rest or self._frames or self._writing or self._closing:
+                self._frames.extend(frames)
+            else:
+                self._write_at_once(frames)
+            if self._rest or self._frames:
                 self._wake.notify()
 
-    def _write_at_once(self, frames: list[bytes]) -> list[bytes]:
-        """Write frames if that cannot block (pipe(7): PIPE_BUF); those that were not written."""
+    def _write_at_once(self, frames: Sequence[bytes]) -> None:
+        """Write what the pipe has room for; the thread writes the rest."""
         data = frames[0] if len(frames) == 1 else b"".join(frames)
-        if len(data) > select.PIPE_BUF or self._thread.ident is None:
-            return frames
         try:
-            if self._writable.poll(0) != [(self._fd, select.POLLOUT)]:
-                return frames
             written = os.write(self._fd, data)
         except OSError:
-            # The thread's own write will say so.
-            return frames
+            # No room, or an error that the thread's own write will meet.
+            self._frames.extend(frames)
+            return
         self.frames_sent += len(frames)
         self.bytes_sent += written
-        # A pipe takes all of it; what it did not take comes first, whatever it was.
-        return [data[written:]] if written < len(data) else []
+        if written < len(data):
+            self._rest = memoryview(data)[written:]
 
     def close(self, timeout: float) -> None:
         """Write what is queued, for `timeout` seconds at most, and end the thread."""
@@ -97,9 +98,13 @@ class FrameWriter:
         except OSError as error:
             self._failed(error)
 
-    def _next(self) -> bytes | None:
+    def _next(self) -> bytes | memoryview | None:
         with self._wake:
             while True:
+                if self._rest:
+                    self._writing = True
+                    rest, self._rest = self._rest, memoryview(b"")
+                    return rest
                 now = time.monotonic()
                 if self._interval is not None and now >= self._beat_due:
                     self._beat_due = now + self._interval
@@ -125,10 +130,14 @@ class FrameWriter:
                 data = b"".join(parts)
             return data
 
-    def _write_whole(self, data: bytes) -> None:
+    def _write_whole(self, data: bytes | memoryview) -> None:
         view = memoryview(data)
         while view:
-            written = os.write(self._fd, view)
+            try:
+                written = os.write(self._fd, view)
+            except BlockingIOError:
+                self._writable.poll()
+                continue
             self.bytes_sent += written
             view = view[written:]
 

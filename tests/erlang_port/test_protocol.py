@@ -12,6 +12,8 @@ from erlang_port.messages import (
     Log,
     Replies,
     Reply,
+    Signal,
+    Signals,
     batch,
     batch_done,
     decode_message,
@@ -141,6 +143,15 @@ def test_calls_casts_batches_and_answers_arrive_in_order():
     called = Called(messages[0], len(frame(encode_message(messages[0]))))
     assert events == [called, *messages[1:], Answered(5, True, b"x"), Answered(6, False, b"y")]
     assert isinstance(events[2], Batch)
+
+
+def test_signals_that_are_read_together_are_handed_on_together():
+    first, second, third, fourth = (Signal(n, "info", 0, encode(n)) for n in range(1, 5))
+    cast = Cast(b"name", 1)
+    events = received(
+        greeted(), Signals([first]), Signals([second, third]), cast, Signals([fourth])
+    )
+    assert events == [Signals([first, second, third]), cast, Signals([fourth])]
 
 
 def test_without_credit_frames_wait_and_go_out_in_order_when_it_comes():

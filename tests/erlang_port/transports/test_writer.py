@@ -58,7 +58,7 @@ def test_what_a_write_leaves_is_written_next(pipe, monkeypatch):
     writer = FrameWriter(writing, lambda: b"", lambda _: None)
     writer.start()
     payloads = [bytes([n]) * 1000 for n in range(1, 50)]
-    writer.write(map(frame, payloads))
+    writer.write([frame(payload) for payload in payloads])
     reader, received = FrameReader(1000), []
     while len(received) < len(payloads):
         received += reader.feed(os.read(reading, 500))
@@ -93,6 +93,20 @@ def test_an_idle_writer_beats(pipe):
         received += os.read(reading, 100)
     writer.close(5)
     assert received.replace(b"beat", b"") == b""
+
+
+def test_a_heartbeat_waits_for_the_rest_of_a_frame(pipe):
+    reading, writing = pipe
+    writer = FrameWriter(writing, lambda: frame(b"beat"), lambda _: None)
+    writer.start()
+    # The pipe takes a part of it; a heartbeat has long been due when there is room for the rest.
+    writer.write([frame(b"x" * 9000)])
+    writer.beat(0.001)
+    reader, received = FrameReader(9000), []
+    while b"beat" not in received:
+        received += reader.feed(os.read(reading, 1000))
+    writer.close(5)
+    assert received[:2] == [b"x" * 9000, b"beat"]
 
 
 def test_closing_writes_what_is_queued(pipe):
