@@ -187,10 +187,20 @@ class _Timer:
         self._handle.cancel()
 
 
+class _Next:
+    """What a result puts off, as a message before all others."""
+
+    # A turn may end in between, and the process too, however many follow one another.
+    __slots__ = ("content",)
+
+    def __init__(self, content: Term) -> None:
+        self.content = content
+
+
 class _Engine(server.Server):
     """Runs a `GenServer`."""
 
-    __slots__ = ("_continue", "_state", "_timer")
+    __slots__ = ("_state", "_timer")
 
     behaviour: ClassVar[Atom] = _MODULE
 
@@ -198,7 +208,6 @@ class _Engine(server.Server):
         super().__init__(process, module)
         self._state: Any = None
         self._timer: _Timer | None = None
-        self._continue: Continue | None = None
 
     async def initialise(self, args: Term) -> None:
         result = await server.settled(self.module.init(args))
@@ -212,12 +221,6 @@ class _Engine(server.Server):
                 raise server.Ignored
             case _:
                 raise Exit((_BAD_RETURN, result))
-
-    def begun(self) -> server.Waiting:
-        if self._continue is None:
-            return None
-        content, self._continue = self._continue.content, None
-        return self._after(self._do(self.module.handle_continue, content), None)
 
     def handle(self, message: Term) -> server.Waiting:
         if self._timer is not None:
@@ -240,6 +243,8 @@ class _Engine(server.Server):
                 return self._after(self._do(self.module.handle_call, message[2], from_), from_)
         if type(message) is _Timer:
             return None
+        if type(message) is _Next:
+            return self._after(self._do(self.module.handle_continue, message.content), None)
         return self._after(self._do(self.module.handle_info, message), None)
 
     def _timed(self, message: Term) -> Term:
@@ -282,25 +287,21 @@ class _Engine(server.Server):
             return self.stop((_BAD_RETURN, repr(kind).encode()))
         if result.then is not None:
             self._then(result.then)
-            if self._continue is not None:
-                content, self._continue = self._continue.content, None
-                return self._after(self._do(self.module.handle_continue, content), None)
         return None
 
-    async def _finish(self, result: Any, from_: From | None = None) -> None:  # noqa: ANN401
-        """Wait for what an async callback gives, and for what that leads to."""
-        if isinstance(result, Awaitable):
-            try:
-                result = await result
-            except Exception as error:  # noqa: BLE001  # its end, with terminate
-                result = error
+    async def _finish(self, result: Any, from_: From | None) -> None:  # noqa: ANN401
+        """Wait for what an async callback gives, and do what that says."""
+        try:
+            result = await result
+        except Exception as error:  # noqa: BLE001  # its end, with terminate
+            result = error
         waiting = self._after(result, from_)
         if waiting is not None:
             await waiting
 
     def _then(self, then: Then) -> None:
         if isinstance(then, Continue):
-            self._continue = then
+            self.process.put_back([_Next(then.content)])
         elif then is not None:
             self._timer = _Timer(then, self.process)
             if self.process.cleanup is None:
@@ -321,7 +322,9 @@ class _Engine(server.Server):
         return self._state
 
     def shown(self, message: Term) -> Term:
-        return _TIMEOUT if type(message) is _Timer else message
+        if type(message) is _Timer:
+            return _TIMEOUT if message is self._timer else server.HIDDEN
+        return server.HIDDEN if type(message) is _Next else message
 
     async def change_code(self, old_version: Term, extra: Term) -> None:
         changed = self.module.code_change(old_version, self._state, extra)

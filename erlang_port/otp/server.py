@@ -26,6 +26,9 @@ _OK: Final = Atom("ok")
 _RUNNING: Final = Atom("running")
 _SUSPENDED: Final = Atom("suspended")
 
+#: What `Server.shown` gives for what is no message but to the behaviour itself.
+HIDDEN: Final = object()
+
 #: What a message's handling leaves to be waited for.
 Waiting = Coroutine[Any, Any, None] | None
 
@@ -89,7 +92,7 @@ class Server:
         return []
 
     def shown(self, message: Term) -> Term:
-        """A message as `sys:log` shows it: a behaviour's own ones are no terms."""
+        """A message as `sys:log` shows it: a behaviour's own ones are no terms, or `HIDDEN`."""
         return message
 
     async def change_code(self, old_version: Term, extra: Term) -> None:
@@ -112,8 +115,8 @@ class Server:
             if tag == gen.EXIT and len(message) == 3 and message[1] is self._parent:
                 # gen_server(3): its parent's end is its own, whatever it traps.
                 return self.stop(message[2])
-        if self.debug is not None:
-            self.debug.received(self.process, self.shown(message))
+        if self.debug is not None and (shown := self.shown(message)) is not HIDDEN:
+            self.debug.received(self.process, shown)
         return self.handle(message)
 
     def stop(

@@ -12,11 +12,14 @@ until no event waits, then timeouts of no time, one by one, and only then the ne
 (gen_statem(3), "transition_option()", says this in ten steps.)
 
 All of it is a generator that yields what has to be awaited, which is nothing while callbacks are
-plain: then a message is done before `handle` returns.
+plain: then a message is done before `handle` returns. A chain of events that takes longer than
+`runtime.SLICE` waits for the loop to look after everything else.
 """
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Generator
 from functools import partial
@@ -26,6 +29,7 @@ from erlang_port.etf import Atom, Term
 from erlang_port.otp import gen, server
 from erlang_port.otp import statem_values as values
 from erlang_port.otp.reasons import Exit, as_reason, of_exception
+from erlang_port.otp.runtime import SLICE
 from erlang_port.otp.statem_timers import TYPES, Timer, Timers
 
 if TYPE_CHECKING:
@@ -78,7 +82,16 @@ class Terminate(Exception):  # noqa: N818  # no error
 class Engine(server.Server):
     """Runs a state machine; a door says what messages and callbacks look like."""
 
-    __slots__ = ("_data", "_enters", "_first", "_postponed", "_queue", "_state", "_timers")
+    __slots__ = (
+        "_data",
+        "_enters",
+        "_first",
+        "_postponed",
+        "_queue",
+        "_slice_ends",
+        "_state",
+        "_timers",
+    )
 
     behaviour: ClassVar[Atom] = Atom("gen_statem")
 
@@ -91,6 +104,7 @@ class Engine(server.Server):
         self._queue: deque[Event] = deque()
         self._postponed: list[Event] = []
         self._timers = Timers(process)
+        self._slice_ends = 0.0
 
     # What a door says.
 
@@ -144,6 +158,7 @@ class Engine(server.Server):
         return self._run(self._events())
 
     def _run(self, work: Work) -> server.Waiting:
+        self._slice_ends = time.monotonic() + SLICE
         try:
             awaited = next(work)
         except StopIteration:
@@ -183,6 +198,9 @@ class Engine(server.Server):
         while True:
             if entering and not self._enters:
                 break
+            if time.monotonic() > self._slice_ends:
+                yield asyncio.sleep(0)
+                self._slice_ends = time.monotonic() + SLICE
             called = Event(values.ENTER, self._state) if entering else event
             try:
                 result = self.callback(called, transition.state, transition.data)

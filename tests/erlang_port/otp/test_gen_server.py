@@ -5,8 +5,10 @@ import logging
 
 import pytest
 
-from erlang_port.otp import gen_server, sys
+from erlang_port.otp import gen_server, supervisor, sys
 from erlang_port.otp.gen_server import Continue, Exit, GenServer, NoReply, Ok, Reply, StartError
+from erlang_port.otp.supervisor import ChildSpec, Flags, Tree
+from tests.erlang_port.otp.processes import as_process
 from tests.erlang_port.otp.test_process import end_of
 
 
@@ -179,3 +181,71 @@ async def test_old_timeouts_are_no_messages():
     await timed_out.wait()
     assert await sys.get_state(process) == 4
     assert seen == [("timeout", 4)]
+
+
+class Chain(GenServer[int]):
+    """Goes on until there is nothing left to do, or for ever."""
+
+    def __init__(self, times, *, is_async=False):
+        self.times = times
+        self.is_async = is_async
+
+    def init(self, args):
+        return Ok(0, args)
+
+    def handle_call(self, message, _from, state):
+        return Reply(state, state, message)
+
+    def handle_continue(self, content, state):
+        then = Continue(content) if state + 1 < self.times else None
+        result = NoReply(state + 1, then)
+        return self.later(result) if self.is_async else result
+
+    async def later(self, result):
+        return result
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+@pytest.mark.parametrize("begins_in", ["init", "handle_call"])
+async def test_a_long_chain_of_continues(begins_in, is_async):
+    first = Continue(b"next")
+    module = Chain(20_000, is_async=is_async)
+    process = await gen_server.start(module, first if begins_in == "init" else None)
+    if begins_in == "handle_call":
+        assert await gen_server.call(process, first) == 0
+    assert await gen_server.call(process, None) == 20_000
+    await gen_server.stop(process)
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+async def test_a_chain_without_an_end_keeps_nobody_from_working_and_ends_by_a_signal(is_async):
+    process = await gen_server.start(Chain(10**9, is_async=is_async), Continue(b"next"))
+    other = await gen_server.start(Counter, 1)
+    for _ in range(10):
+        assert await gen_server.call(other, 0) == 1
+    # As in OTP, no message comes before what is put off, not even one of sys.
+    with pytest.raises(Exit) as caught:
+        await gen_server.stop(process, timeout=0.05)
+    assert caught.value.reason == "timeout"
+    process.exit("shutdown")
+    assert await end_of(process) == "shutdown"
+
+
+@as_process
+async def test_a_supervisor_ends_a_chain_without_an_end():
+    chain = ChildSpec("chain", gen_server.start_link, (Chain(10**9), Continue(b"next")))
+    top = await supervisor.start_link(Tree("top", Flags(), [chain]))
+    [(_, process, *_)] = await supervisor.which_children(top)
+    await supervisor.terminate_child(top, "chain")
+    assert process.exit_reason == "shutdown"
+
+
+async def test_what_is_put_off_is_no_message():
+    process = await gen_server.start(Chain(3))
+    await sys.debug(process, ("log", True))
+    await sys.debug(process, ("statistics", True))
+    assert await gen_server.call(process, Continue(b"next")) == 0
+    assert await gen_server.call(process, None) == 3
+    assert await sys.debug(process, ("statistics", "get")) == ("ok", [("messages_in", 2)])
+    _, logged = await sys.debug(process, ("log", "get"))
+    assert [message[0] for _, message in logged] == ["$gen_call", "$gen_call"]

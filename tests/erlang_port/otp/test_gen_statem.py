@@ -17,6 +17,7 @@ from erlang_port.otp.gen_statem import (
     NextState,
     Ok,
     Postpone,
+    RepeatState,
     Reply,
     StateTimeout,
 )
@@ -88,18 +89,75 @@ async def test_several_answers_at_once():
     assert await first.response(1) == 0
 
 
-async def test_a_long_chain_of_inserted_events_is_no_recursion():
-    class Chain(GenStatem[str, int]):
-        def init(self, _args):
-            return Ok("a", 0)
+class Chain(GenStatem[str, int]):
+    """Has one event lead to the next, in a way of its own, until there are so many."""
 
-        def handle_event(self, _type, left, _state, data):
-            actions = [NextEvent(Atom("internal"), left - 1)] if left else []
-            return KeepState(data + 1, actions)
+    state_enter = True
 
-    chain = await gen_statem.start(Chain)
-    gen_statem.cast(chain, 5000)
-    assert await sys.get_state(chain) == ("a", 5001)
+    def __init__(self, way, events):
+        self.way = way
+        self.events = events
+
+    def init(self, _args):
+        return Ok("a", 0)
+
+    def handle_event(self, event_type, content, state, data):
+        if event_type == "enter":
+            if self.way == "enter" and 0 < data < self.events:
+                return RepeatState(data + 1)
+            return KeepStateAndData()
+        if data >= self.events:
+            return KeepStateAndData()
+        if self.way == "enter":
+            return RepeatState(data + 1)
+        if self.way == "postpone":
+            other = "b" if state == "a" else "a"
+            if content == "again":
+                # It changes the state, so that what is postponed comes again.
+                return NextState(other, data + 1, self.next())
+            return KeepStateAndData(Postpone())
+        return KeepState(data + 1, self.next())
+
+    def next(self):
+        if self.way == "state_timeout":
+            return StateTimeout(0)
+        if self.way == "timeout":
+            return gen_statem.Timeout("x", 0)
+        return NextEvent(Atom("internal"), "again")
+
+
+WAYS = ["internal", "state_timeout", "timeout", "enter"]
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_long_chain_of_events_is_no_recursion(way):
+    chain = await gen_statem.start(Chain(way, 20_000))
+    gen_statem.cast(chain, "go")
+    assert await sys.get_state(chain) == ("a", 20_000)
+    chain.exit("kill")
+
+
+async def test_postponed_again_and_again():
+    chain = await gen_statem.start(Chain("postpone", 20_000))
+    gen_statem.cast(chain, "postponed")
+    gen_statem.cast(chain, "again")
+    assert (await sys.get_state(chain))[1] == 20_000
+    chain.exit("kill")
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_chain_without_an_end_keeps_nobody_from_working_and_ends_by_a_signal(way):
+    chain = await gen_statem.start(Chain(way, 10**9))
+    other = await gen_statem.start(Door, 1)
+    gen_statem.cast(chain, "go")
+    for _ in range(10):
+        assert await sys.get_state(other) == ("locked", 1)
+    # As in OTP, no message comes before it.
+    with pytest.raises(Exit) as caught:
+        await gen_statem.stop(chain, timeout=0.05)
+    assert caught.value.reason == "timeout"
+    chain.exit("shutdown")
+    assert await end_of(chain) == "shutdown"
 
 
 @pytest.mark.parametrize("reason", ["kill", "shutdown", "by itself"])
