@@ -97,7 +97,7 @@ class Node:
         self._runtime = runtime
         self._port = port
         self._proxies: dict[int, ErlangPid] = {}
-        # What processes send that have no proxy yet.
+        # What processes have sent whose proxies are being started; it goes out however they end.
         self._waiting: dict[int, list[Signal]] = {}
         self._exposing: set[asyncio.Task[None]] = set()
         self._monitors: dict[int, tuple[Process, Reference, Term]] = {}
@@ -134,13 +134,14 @@ class Node:
         if not isinstance(pid, ErlangPid):
             raise Exit((Atom("badarg"), b"the node's answer is no pid"))
         self._proxies[process.id] = pid
+        for signal in self._waiting.pop(process.id, ()):
+            self._queue(signal)
         if not process.alive:
             self._queue(Signal(process.id, "exit", 0, _payload(process.exit_reason, self)))
         return pid
 
     def ended(self, process: Process, reason: Term) -> None:
         """See `erlang_port.otp.runtime.Remote`."""
-        self._waiting.pop(process.id, None)
         if self._proxies.pop(process.id, None) is not None:
             self._queue(Signal(process.id, "exit", 0, _payload(reason, self)))
         for number in [n for n, (owner, _, _) in self._monitors.items() if owner is process]:
@@ -309,12 +310,14 @@ class Node:
 
     def _signal(self, process: Process | None, kind: str, ref: int, term: Term) -> None:
         sender = process or self._anybody()
+        if not sender.alive:
+            return
         signal = Signal(sender.id, kind, ref, _payload(term, self))
         if sender.id in self._proxies:
             self._queue(signal)
         elif sender.id in self._waiting:
             self._waiting[sender.id].append(signal)
-        elif sender.alive:
+        else:
             self._waiting[sender.id] = [signal]
             task = asyncio.get_running_loop().create_task(self._expose_sender(sender))
             self._exposing.add(task)
@@ -329,9 +332,6 @@ class Node:
             for signal in dropped:
                 if signal.kind == "monitor":
                     self._down(signal.ref, (None, _NOCONNECTION))
-            return
-        for signal in self._waiting.pop(process.id, []):
-            self._queue(signal)
 
     def _anybody(self) -> Process:
         if self._nobody is None or not self._nobody.alive:

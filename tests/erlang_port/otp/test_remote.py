@@ -1,0 +1,107 @@
+"""Processes as the node sees them, and the node's as they do.
+
+A stand-in for `Port` notes what goes out: what comes of it on a real node, tests/e2e/test_servers.py
+and test_stampede.py show.
+"""
+
+import asyncio
+
+import pytest
+
+from erlang_port.etf import Atom, decode
+from erlang_port.otp.remote import attach
+from erlang_port.otp.runtime import Runtime
+from tests.erlang_port.otp.processes import turns
+
+PROXY = 1_000_000
+
+
+def pid(number):
+    """A pid of the node's."""
+    return decode(b"\x83Xw\x03n@h" + number.to_bytes(4) + bytes(8))
+
+
+class PortStandIn:
+    """Notes signals; has the node answer calls at once, or when the test says so.
+
+    Attributes:
+        sent: `{Process, Kind, Ref, Term}`, as the node would see them.
+        calls: `{Name, Request, Timeout}`.
+        held: While it is set, calls are answered by `release`.
+        answer: What the node answers to a request, or raises.
+    """
+
+    def __init__(self):
+        self.sent = []
+        self.calls = []
+        self.held = False
+        self.answer = self.proxies
+        self._released = asyncio.Event()
+
+    @staticmethod
+    def proxies(request):
+        """As the node does it: proxies are `pid(PROXY + Process)`."""
+        kind, process, _names = request
+        assert kind == "start"
+        return pid(PROXY + process)
+
+    def send_signals(self, signals):
+        assert signals
+        self.sent += [(s.process, s.kind, s.ref, decode(s.payload)) for s in signals]
+
+    async def call(self, name, request, timeout):
+        self.calls.append((name, request, timeout))
+        if self.held:
+            await self._released.wait()
+        return self.answer(request)
+
+    def release(self):
+        self._released.set()
+
+    def of(self, process):
+        """What a process has sent."""
+        return [signal[1:] for signal in self.sent if signal[0] == process.id]
+
+
+@pytest.fixture
+async def runtime():
+    return Runtime.here()
+
+
+@pytest.fixture
+async def port():
+    return PortStandIn()
+
+
+@pytest.fixture
+async def node(runtime, port):
+    return attach(runtime, port)
+
+
+def idle(runtime):
+    return runtime.idle("idle")
+
+
+SOMEBODY = pid(1)
+
+
+# Proxies.
+
+
+async def test_what_a_process_sent_before_it_ended_arrives(runtime, node, port):
+    process = idle(runtime)
+    port.held = True
+    node.send(process, SOMEBODY, b"first")
+    await turns()
+    node.send(process, Atom("logger"), b"second")
+    process.exit(Atom("broken"))
+    node.send(process, SOMEBODY, b"from the dead")
+    await turns()
+    assert not port.sent
+    port.release()
+    await turns()
+    assert port.of(process) == [
+        ("send", 0, (SOMEBODY, b"first")),
+        ("send", 0, ("logger", b"second")),
+        ("exit", 0, "broken"),
+    ]
