@@ -133,10 +133,11 @@ class Node:
             raise Exit(_NOCONNECTION) from None
         if not isinstance(pid, ErlangPid):
             raise Exit((Atom("badarg"), b"the node's answer is no pid"))
-        self._proxies[process.id] = pid
         for signal in self._waiting.pop(process.id, ()):
             self._queue(signal)
-        if not process.alive:
+        if process.alive:
+            self._proxies[process.id] = pid
+        else:
             self._queue(Signal(process.id, "exit", 0, _payload(process.exit_reason, self)))
         return pid
 

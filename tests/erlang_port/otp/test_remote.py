@@ -82,6 +82,12 @@ def idle(runtime):
     return runtime.idle("idle")
 
 
+def nothing_left(node):
+    """Whether the node knows of nobody any more."""
+    kept = (node._proxies, node._waiting, node._exposing, node._monitors, node._numbers)
+    return not any(kept) and not node._outgoing
+
+
 SOMEBODY = pid(1)
 
 
@@ -105,3 +111,18 @@ async def test_what_a_process_sent_before_it_ended_arrives(runtime, node, port):
         ("send", 0, ("logger", b"second")),
         ("exit", 0, "broken"),
     ]
+    assert nothing_left(node)
+
+
+async def test_who_ends_while_its_proxy_is_started_leaves_nothing(runtime, node, port):
+    process = idle(runtime)
+    port.held = True
+    exposing = asyncio.create_task(node.expose(process, ["name"]))
+    await turns()
+    process.exit(Atom("broken"))
+    port.release()
+    assert await exposing == pid(PROXY + process.id)
+    await turns()
+    assert port.sent == [(process.id, "exit", 0, "broken")]
+    assert node.proxy(process) is None
+    assert nothing_left(node)
