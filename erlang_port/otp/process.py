@@ -338,6 +338,15 @@ class Process:
         if self._links is not None:
             self._links.discard(other)
 
+    def link_gone(self, other: ErlangPid, reason: Term) -> None:
+        """Take the exit signal of a link with a process at the node, which is gone with it.
+
+        Nothing happens when the link was taken back meanwhile (ERTS User's Guide, "Links").
+        """
+        if self._links is not None and other in self._links:
+            self._links.discard(other)
+            self.signal(other, reason)
+
     @property
     def links(self) -> frozenset[Process | ErlangPid]:
         """Who is linked to it."""

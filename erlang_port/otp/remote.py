@@ -329,10 +329,18 @@ class Node:
             await self.expose(process)
         except Exit as error:
             _log.warning("%s cannot reach the node: %s", process.label, error.reason)
-            dropped = self._waiting.pop(process.id, [])
-            for signal in dropped:
-                if signal.kind == "monitor":
-                    self._down(signal.ref, (None, _NOCONNECTION))
+            for signal in self._waiting.pop(process.id, ()):
+                self._lost(process, signal)
+
+    def _lost(self, process: Process, signal: Signal) -> None:
+        """Tell a process what became of a signal that the node does not get.
+
+        As in OTP when there is no connection to a node: links and monitors are told, messages lost.
+        """
+        if signal.kind == "link":
+            process.link_gone(decode(signal.payload), _NOCONNECTION)
+        elif signal.kind == "monitor":
+            self._down(signal.ref, (decode(signal.payload), _NOCONNECTION))
 
     def _anybody(self) -> Process:
         if self._nobody is None or not self._nobody.alive:

@@ -1,7 +1,7 @@
 """Processes as the node sees them, and the node's as they do.
 
-A stand-in for `Port` notes what goes out: what comes of it on a real node, tests/e2e/test_servers.py
-and test_stampede.py show.
+A stand-in for `Port` notes what goes out: what comes of it on a real node is shown by
+tests/e2e/test_servers.py and test_stampede.py.
 """
 
 import asyncio
@@ -11,7 +11,9 @@ import pytest
 from erlang_port.etf import Atom, decode
 from erlang_port.otp.remote import attach
 from erlang_port.otp.runtime import Runtime
-from tests.erlang_port.otp.processes import turns
+from erlang_port.otp.runtime import self as running
+from erlang_port.transports.calls import CallError
+from tests.erlang_port.otp.processes import as_process, turns
 
 PROXY = 1_000_000
 
@@ -125,4 +127,43 @@ async def test_who_ends_while_its_proxy_is_started_leaves_nothing(runtime, node,
     await turns()
     assert port.sent == [(process.id, "exit", 0, "broken")]
     assert node.proxy(process) is None
+    assert nothing_left(node)
+
+
+def refused(_request):
+    raise CallError("overload", "there are as many processes as there may be")
+
+
+@as_process
+async def test_links_and_monitors_are_told_that_there_is_no_proxy(node, port):
+    port.answer = refused
+    me, other, unlinked = running(), pid(2), pid(3)
+    me.link(SOMEBODY)
+    me.link(unlinked)
+    me.unlink(unlinked)
+    reference, by_name = me.monitor(other), me.monitor("somebody")
+    me.demonitor(me.monitor(other))
+    node.send(me, SOMEBODY, b"lost")
+    assert await me.receive(1) == ("EXIT", SOMEBODY, "noconnection")
+    assert await me.receive(1) == ("DOWN", reference, "process", other, "noconnection")
+    assert await me.receive(1) == ("DOWN", by_name, "process", "somebody", "noconnection")
+    await turns()
+    assert not me.mailbox
+    assert not me.links
+    assert not port.sent
+    assert nothing_left(node)
+    # The next signal asks again.
+    port.answer = port.proxies
+    me.link(SOMEBODY)
+    await turns()
+    assert port.of(me) == [("link", 0, SOMEBODY)]
+
+
+async def test_a_link_without_a_proxy_ends_who_traps_no_exits(runtime, node, port):
+    port.answer = refused
+    process = idle(runtime)
+    process.link(SOMEBODY)
+    await turns()
+    assert process.exit_reason == "noconnection"
+    assert not port.sent
     assert nothing_left(node)
