@@ -158,7 +158,7 @@ def request(
     if target is None:
         sent.refuse(NOPROC)
     elif not isinstance(target, Process):
-        sent.follow(runtime.at_node().call(target, content, None))
+        sent.follow(runtime.at_node().call(kind, target, content, None))
     elif target is caller:
         sent.refuse(Atom("calling_self"))
     else:
@@ -194,7 +194,7 @@ async def call(
         return await request(server, kind, content, module, function).response(timeout)
     try:
         # Its timeout travels.
-        return await runtime.at_node().call(target, content, timeout)
+        return await runtime.at_node().call(kind, target, content, timeout)
     except Exit as error:
         raise Exit((error.reason, (module, function, [server, content]))) from None
 

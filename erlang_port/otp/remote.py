@@ -53,6 +53,10 @@ _EVENTS: Final = {
 }
 
 
+#: What such a call is named when it goes the other way.
+_REQUESTS: Final = {kind: Atom(name) for name, kind in _CALLS.items()}
+
+
 class Port(Protocol):
     """What of the connection to the node is used here."""
 
@@ -260,7 +264,7 @@ class Node:
         _, reference, _ = self._monitors.pop(number)
         del self._numbers[reference]
 
-    async def call(self, target: Term, request: Term, timeout: float | None) -> Term:
+    async def call(self, kind: Atom, target: Term, request: Term, timeout: float | None) -> Term:
         """See `erlang_port.otp.runtime.Remote`.
 
         Raises:
@@ -268,7 +272,7 @@ class Node:
                 `timeout`, `noconnection`, or `{crash, Text}`.
         """
         seconds = LONGEST_CALL if timeout is None else min(timeout, LONGEST_CALL)
-        asked = (Atom("call"), _target(target), request, int(seconds * 1000))
+        asked = (_REQUESTS[kind], _target(target), request, int(seconds * 1000))
         return await self._ask(asked, seconds)
 
     async def rpc(

@@ -45,8 +45,8 @@ class Remote(Protocol):
     def exit(self, sender: Process | None, target: ErlangPid, reason: Term) -> None:
         """Send a process at the node an exit signal."""
 
-    async def call(self, target: Term, request: Term, timeout: float | None) -> Term:
-        """Call a gen_server at the node."""
+    async def call(self, kind: Atom, target: Term, request: Term, timeout: float | None) -> Term:
+        """Call a process at the node; `kind` as for `erlang_port.otp.gen.request`."""
 
     async def expose(self, process: Process, names: Sequence[Term]) -> ErlangPid:
         """Have the node start a proxy for a process, with names of its own."""

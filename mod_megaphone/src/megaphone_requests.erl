@@ -6,17 +6,19 @@
 
 -spec answer(term()) -> megaphone_calls:outcome().
 answer({call, Target, Request, TimeoutMs}) when is_integer(TimeoutMs), TimeoutMs > 0 ->
-    case megaphone_access:may_reach(Target) of
-        true -> call(megaphone_access:resolve(Target), Request, TimeoutMs);
-        false -> refused("a call of ", megaphone_access:outline(Target), "processes")
-    end;
+    call('$gen_call', Target, Request, TimeoutMs);
+answer({sync_event, Target, Event, TimeoutMs}) when is_integer(TimeoutMs), TimeoutMs > 0 ->
+    call('$gen_sync_event', Target, Event, TimeoutMs);
+answer({sync_all_event, Target, Event, TimeoutMs}) when is_integer(TimeoutMs), TimeoutMs > 0 ->
+    call('$gen_sync_all_state_event', Target, Event, TimeoutMs);
 answer({rpc, Module, Function, Args, TimeoutMs}) when is_integer(TimeoutMs), TimeoutMs > 0 ->
     case megaphone_access:function(Module, Function, Args) of
         {ok, M, F} -> apply_function(M, F, Args);
         refused -> refused("a call of ", function(Module, Function, Args), "functions")
     end;
 answer(_) ->
-    megaphone_calls:failure(badarg, <<"erlang answers {call, Target, Request, TimeoutMs} and "
+    megaphone_calls:failure(badarg, <<"erlang answers {call | sync_event | sync_all_event, "
+                                      "Target, Request, TimeoutMs} and "
                                       "{rpc, Module, Function, Args, TimeoutMs}">>).
 
 %% @doc The request may have less time than its call.
@@ -26,14 +28,22 @@ time({rpc, _, _, _, TimeoutMs}, Time) when is_integer(TimeoutMs), TimeoutMs > 0 
 time(_Request, Time) ->
     Time.
 
-call(undefined, _Request, _TimeoutMs) ->
+%% gen:call/4 is what every behaviour's call is made of, and gen_fsm is no module of OTP's for ever.
+call(Label, Target, Request, TimeoutMs) ->
+    case megaphone_access:may_reach(Target) of
+        true -> call_process(Label, megaphone_access:resolve(Target), Request, TimeoutMs);
+        false -> refused("a call of ", megaphone_access:outline(Target), "processes")
+    end.
+
+call_process(_Label, undefined, _Request, _TimeoutMs) ->
     megaphone_calls:failure(noproc, <<"there is no such process">>);
-call(Pid, Request, TimeoutMs) ->
-    try {ok, term_to_binary(gen_server:call(Pid, Request, TimeoutMs))}
+call_process(Label, Pid, Request, TimeoutMs) ->
+    try gen:call(Pid, Label, Request, TimeoutMs) of
+        {ok, Answer} -> {ok, term_to_binary(Answer)}
     catch
-        exit:{timeout, _} -> megaphone_calls:failure(timeout, <<"the process did not answer in time">>);
-        exit:{noproc, _} -> megaphone_calls:failure(noproc, <<"there is no such process">>);
-        exit:{Reason, _} -> crash("the process ended: ", exit, Reason)
+        exit:timeout -> megaphone_calls:failure(timeout, <<"the process did not answer in time">>);
+        exit:noproc -> megaphone_calls:failure(noproc, <<"there is no such process">>);
+        exit:Reason -> crash("the process ended: ", exit, Reason)
     end.
 
 apply_function(Module, Function, Args) ->

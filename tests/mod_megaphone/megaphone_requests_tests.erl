@@ -4,8 +4,18 @@
 
 %% A gen_server that answers what it is asked.
 -export([init/1, handle_call/3, handle_cast/2]).
+%% And an old state machine, as ejabberd has them: OTP's gen_fsm by another name.
+-export([idle/3, handle_sync_event/4, terminate/3]).
 
-init(_) -> {ok, none}.
+init(none) -> {ok, none};
+init(machine) -> {ok, idle, none}.
+
+idle(mute, _, Data) -> {next_state, idle, Data};
+idle(stop, _, Data) -> {stop, oops, Data};
+idle(Event, _, Data) -> {reply, {idle, Event}, idle, Data}.
+handle_sync_event(Event, _, State, Data) -> {reply, {State, Event}, State, Data}.
+terminate(_, _, _) -> ok.
+
 handle_call({echo, Term}, _, State) -> {reply, Term, State};
 handle_call(mute, _, State) -> {noreply, State};
 handle_call(stop, _, State) -> {stop, {oops, 1}, State}.
@@ -40,6 +50,20 @@ call_test_() ->
         ?assertMatch({error, {noproc, _}}, call(requests_nobody, mute)),
         ?assertEqual({error, {crash, <<"the process ended: exit:{oops,1}">>}}, call(requests_server, stop)),
         ?assertMatch({error, {noproc, _}}, call(requests_server, mute))
+    end).
+
+machine_test_() ->
+    with(#{allowed_processes => [requests_machine]}, fun(_) ->
+        {ok, Machine} = p1_fsm:start({local, requests_machine}, ?MODULE, machine, []),
+        Ask = fun(Kind, Event) -> proxy_test:ask(<<"erlang">>, {Kind, requests_machine, Event, 500}) end,
+        ?assertEqual({ok, {idle, 1}}, Ask(sync_event, 1)),
+        ?assertEqual({ok, {idle, all}}, Ask(sync_all_event, all)),
+        ?assertMatch({error, {timeout, _}}, Ask(sync_event, mute)),
+        ?assertEqual({error, {crash, <<"the process ended: exit:oops">>}}, Ask(sync_event, stop)),
+        ?assertEqual(noproc, proxy_test:ended(Machine)),
+        ?assertMatch({error, {noproc, _}}, Ask(sync_all_event, all)),
+        [?assertMatch({error, {refused, _}}, proxy_test:ask(<<"erlang">>, {Kind, kernel_sup, hi, 500}))
+         || Kind <- [sync_event, sync_all_event]]
     end).
 
 %% Python reaches its own processes from anywhere.
@@ -99,5 +123,5 @@ functions_that_are_not_allowed_test_() ->
 what_is_no_request_test_() ->
     with(#{allowed_processes => all}, fun(_) ->
         [?assertMatch({error, {badarg, _}}, proxy_test:ask(<<"erlang">>, Request))
-         || Request <- [call, {call, a, b}, {call, a, b, 0}, {call, a, b, infinity}, {rpc, <<"a">>, <<"b">>, []}]]
+         || Request <- [call, {call, a, b}, {call, a, b, 0}, {call, a, b, infinity}, {sync_event, a, b}, {rpc, <<"a">>, <<"b">>, []}]]
     end).

@@ -6,8 +6,9 @@ import gc
 import pytest
 
 from erlang_port.etf import Atom
-from erlang_port.otp import gen, gen_server
+from erlang_port.otp import gen, gen_fsm, gen_server, gen_statem
 from erlang_port.otp.gen_server import Exit, GenServer, NoReply, Ok, Reply, Stop
+from erlang_port.otp.runtime import Runtime
 
 
 class Keeper(GenServer[list]):
@@ -88,3 +89,30 @@ async def test_several_at_once(keeper):
 async def test_an_exit_is_no_other_exception():
     assert issubclass(gen.StartError, Exit)
     assert gen.StartError("timeout").reason == "timeout"
+
+
+class Elsewhere:
+    """A node where every call is answered with what it was."""
+
+    async def call(self, kind, target, request, timeout):
+        return kind, target, request, timeout
+
+
+@pytest.mark.parametrize(
+    ("ask", "kind"),
+    [
+        (gen_server.call, "$gen_call"),
+        (gen_statem.call, "$gen_call"),
+        (gen_fsm.sync_send_event, "$gen_sync_event"),
+        (gen_fsm.sync_send_all_state_event, "$gen_sync_all_state_event"),
+    ],
+)
+async def test_a_call_to_the_node_says_what_it_is(ask, kind):
+    Runtime.here().remote = Elsewhere()
+    assert await ask("at_the_node", 1, 2.0) == (kind, "at_the_node", 1, 2.0)
+
+
+async def test_a_request_to_the_node_has_the_nodes_time():
+    Runtime.here().remote = Elsewhere()
+    answer = await gen_server.send_request("at_the_node", 1).response(5)
+    assert answer == ("$gen_call", "at_the_node", 1, None)
