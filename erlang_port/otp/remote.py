@@ -269,10 +269,16 @@ class Node:
 
         Raises:
             Exit: `{refused, Text}`: the node's configuration does not allow it; `noproc`,
-                `timeout`, `noconnection`, or `{crash, Text}`.
+                `timeout`, `noconnection`, `{crash, Text}`, or `{badarg, Text}`: the request
+                holds an atom that the node does not know.
         """
         seconds = LONGEST_CALL if timeout is None else min(timeout, LONGEST_CALL)
-        asked = (_REQUESTS[kind], _target(target), request, int(seconds * 1000))
+        asked = (
+            _REQUESTS[kind],
+            _payload(_target(target), self),
+            _payload(request, self),
+            int(seconds * 1000),
+        )
         return await self._ask(asked, seconds)
 
     async def rpc(
@@ -294,7 +300,7 @@ class Node:
             Atom("rpc"),
             module.encode(),
             function.encode(),
-            args,
+            _payload(args, self),
             int(seconds * 1000),
         )
         return await self._ask(asked, seconds)

@@ -1,25 +1,23 @@
 %%% What Python asks of Erlang without a process of its own: the name `erlang` of docs/protocol.md.
 %%% Runs in the process of the call, whose time the owner of the port bounds.
+%%%
+%%% What Python made is a binary in its request: an atom that the node does not know fails the
+%%% decoding of a whole frame, and would leave the call without an answer.
 -module(megaphone_requests).
 
 -export([answer/1, time/2]).
 
 -spec answer(term()) -> megaphone_calls:outcome().
-answer({call, Target, Request, TimeoutMs}) when is_integer(TimeoutMs), TimeoutMs > 0 ->
-    call('$gen_call', Target, Request, TimeoutMs);
-answer({sync_event, Target, Event, TimeoutMs}) when is_integer(TimeoutMs), TimeoutMs > 0 ->
-    call('$gen_sync_event', Target, Event, TimeoutMs);
-answer({sync_all_event, Target, Event, TimeoutMs}) when is_integer(TimeoutMs), TimeoutMs > 0 ->
-    call('$gen_sync_all_state_event', Target, Event, TimeoutMs);
-answer({rpc, Module, Function, Args, TimeoutMs}) when is_integer(TimeoutMs), TimeoutMs > 0 ->
-    case megaphone_access:function(Module, Function, Args) of
-        {ok, M, F} -> apply_function(M, F, Args);
-        refused -> refused("a call of ", function(Module, Function, Args), "functions")
-    end;
+answer({Kind, Target, Request, TimeoutMs})
+  when is_binary(Target), is_binary(Request), is_integer(TimeoutMs), TimeoutMs > 0 ->
+    call(label(Kind), megaphone_protocol:decode_term(Target),
+         megaphone_protocol:decode_term(Request), TimeoutMs);
+answer({rpc, Module, Function, Args, TimeoutMs})
+  when is_binary(Args), is_integer(TimeoutMs), TimeoutMs > 0 ->
+    rpc(Module, Function, megaphone_protocol:decode_term(Args));
 answer(_) ->
-    megaphone_calls:failure(badarg, <<"erlang answers {call | sync_event | sync_all_event, "
-                                      "Target, Request, TimeoutMs} and "
-                                      "{rpc, Module, Function, Args, TimeoutMs}">>).
+    badarg("erlang answers {call | sync_event | sync_all_event, Target, Request, TimeoutMs} and "
+           "{rpc, Module, Function, Args, TimeoutMs}").
 
 %% @doc The request may have less time than its call.
 -spec time(term(), pos_integer()) -> pos_integer().
@@ -28,22 +26,42 @@ time({rpc, _, _, _, TimeoutMs}, Time) when is_integer(TimeoutMs), TimeoutMs > 0 
 time(_Request, Time) ->
     Time.
 
-%% gen:call/4 is what every behaviour's call is made of, and gen_fsm is no module of OTP's for ever.
-call(Label, Target, Request, TimeoutMs) ->
+label(call) -> '$gen_call';
+label(sync_event) -> '$gen_sync_event';
+label(sync_all_event) -> '$gen_sync_all_state_event';
+label(_) -> none.
+
+call(none, _Target, _Request, _TimeoutMs) ->
+    badarg("it is none of call, sync_event and sync_all_event");
+%% Nobody has a name that is no atom here.
+call(_Label, {error, _}, _Request, _TimeoutMs) ->
+    noproc();
+call(_Label, _Target, {error, Reason}, _TimeoutMs) ->
+    badarg(["the request is ", megaphone_protocol:describe(Reason)]);
+call(Label, {ok, Target}, {ok, Request}, TimeoutMs) ->
     case megaphone_access:may_reach(Target) of
         true -> call_process(Label, megaphone_access:resolve(Target), Request, TimeoutMs);
         false -> refused("a call of ", megaphone_access:outline(Target), "processes")
     end.
 
+%% gen:call/4 is what every behaviour's call is made of; gen_fsm itself goes from OTP one day.
 call_process(_Label, undefined, _Request, _TimeoutMs) ->
-    megaphone_calls:failure(noproc, <<"there is no such process">>);
+    noproc();
 call_process(Label, Pid, Request, TimeoutMs) ->
     try gen:call(Pid, Label, Request, TimeoutMs) of
         {ok, Answer} -> {ok, term_to_binary(Answer)}
     catch
         exit:timeout -> megaphone_calls:failure(timeout, <<"the process did not answer in time">>);
-        exit:noproc -> megaphone_calls:failure(noproc, <<"there is no such process">>);
+        exit:noproc -> noproc();
         exit:Reason -> crash("the process ended: ", exit, Reason)
+    end.
+
+rpc(_Module, _Function, {error, Reason}) ->
+    badarg(["the arguments are ", megaphone_protocol:describe(Reason)]);
+rpc(Module, Function, {ok, Args}) ->
+    case megaphone_access:function(Module, Function, Args) of
+        {ok, M, F} -> apply_function(M, F, Args);
+        refused -> refused("a call of ", function(Module, Function, Args), "functions")
     end.
 
 apply_function(Module, Function, Args) ->
@@ -60,6 +78,12 @@ refused(What, Outline, Option) ->
     ok = megaphone_port:complain(text("~ts~ts was refused: allowed_~ts does not allow it",
                                       [What, Outline, Option])),
     megaphone_calls:failure(refused, text("allowed_~ts does not allow it", [Option])).
+
+noproc() ->
+    megaphone_calls:failure(noproc, <<"there is no such process">>).
+
+badarg(What) ->
+    megaphone_calls:failure(badarg, unicode:characters_to_binary(What)).
 
 function(Module, Function, Args) when is_binary(Module), is_binary(Function) ->
     io_lib:format("~ts:~ts/~ts", [shown(Module), shown(Function), arity(Args)]);

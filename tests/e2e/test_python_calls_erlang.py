@@ -1,6 +1,7 @@
 """What a Python server may do with processes of the node, by the names of OTP's behaviours."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,16 @@ from erlang_port.otp.gen_server import Exit, GenServer, NoReply, Ok, Reply
 
 MODULES = {"gen_fsm": gen_fsm, "gen_server": gen_server, "gen_statem": gen_statem}
 
+#: The node has never heard of it, and cannot be told of it either.
+UNKNOWN = Atom("an_atom_that_no_node_knows_4712")
+
+
+async def reason(server, message):
+    try:
+        await gen_server.call(server, message)
+    except Exit as error:
+        return error.reason[0]
+
 
 class Caller(GenServer):
     def init(self, args):
@@ -27,6 +38,8 @@ class Caller(GenServer):
     async def handle_call(self, message, from_, state):
         if message == "events":
             return Reply(state, [])
+        if message == "unknown":
+            return Reply([await reason("door", UNKNOWN), await reason(UNKNOWN, 1)], state)
         module, function, arguments = message
         try:
             answer = getattr(MODULES[module], function)(*arguments)
@@ -123,3 +136,16 @@ def test_what_is_not_allowed_is_refused_and_logged(node):
     assert python(node, "gen_fsm", "send_event", "ejabberd_sm", "hello") == "undefined"
     wait_until(lambda: "its send was refused" in log(node), 10)
     assert "a call of ejabberd_sm was refused" in log(node)
+
+
+def test_what_the_node_does_not_know_fails_its_own_call_and_at_once(node):
+    seen = node.eval("gen_server:call(caller, unknown, 2000)")
+    assert re.fullmatch(r'\[\{badarg,<<"the request is no term, or .*">>\},noproc\]', seen), seen
+
+
+def test_a_process_of_pythons_travels_as_its_proxy(machines):
+    assert python(machines, "gen_fsm", "send_all_state_event", "lamp", "whereis(caller)")
+    seen = machines.eval(
+        "p1_fsm:sync_send_all_state_event(lamp, seen) =:= {off, [whereis(caller)]}"
+    )
+    assert seen == "true"

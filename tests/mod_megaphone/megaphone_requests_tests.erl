@@ -35,12 +35,15 @@ with(Options, Fun) ->
 
 call(Target, Request) -> call(Target, Request, 2000).
 
-call(Target, Request, Timeout) -> proxy_test:ask(<<"erlang">>, {call, Target, Request, Timeout}).
+call(Target, Request, Timeout) -> call(call, Target, Request, Timeout).
+
+call(Kind, Target, Request, Timeout) ->
+    proxy_test:ask(<<"erlang">>, {Kind, term_to_binary(Target), term_to_binary(Request), Timeout}).
 
 rpc(Module, Function, Args) -> rpc(Module, Function, Args, 2000).
 
 rpc(Module, Function, Args, Timeout) ->
-    proxy_test:ask(<<"erlang">>, {rpc, Module, Function, Args, Timeout}).
+    proxy_test:ask(<<"erlang">>, {rpc, Module, Function, term_to_binary(Args), Timeout}).
 
 call_test_() ->
     with(#{allowed_processes => [requests_server, requests_nobody]}, fun(Pid) ->
@@ -55,14 +58,14 @@ call_test_() ->
 machine_test_() ->
     with(#{allowed_processes => [requests_machine]}, fun(_) ->
         {ok, Machine} = p1_fsm:start({local, requests_machine}, ?MODULE, machine, []),
-        Ask = fun(Kind, Event) -> proxy_test:ask(<<"erlang">>, {Kind, requests_machine, Event, 500}) end,
+        Ask = fun(Kind, Event) -> call(Kind, requests_machine, Event, 500) end,
         ?assertEqual({ok, {idle, 1}}, Ask(sync_event, 1)),
         ?assertEqual({ok, {idle, all}}, Ask(sync_all_event, all)),
         ?assertMatch({error, {timeout, _}}, Ask(sync_event, mute)),
         ?assertEqual({error, {crash, <<"the process ended: exit:oops">>}}, Ask(sync_event, stop)),
         ?assertEqual(noproc, proxy_test:ended(Machine)),
         ?assertMatch({error, {noproc, _}}, Ask(sync_all_event, all)),
-        [?assertMatch({error, {refused, _}}, proxy_test:ask(<<"erlang">>, {Kind, kernel_sup, hi, 500}))
+        [?assertMatch({error, {refused, _}}, call(Kind, kernel_sup, hi, 500))
          || Kind <- [sync_event, sync_all_event]]
     end).
 
@@ -123,5 +126,20 @@ functions_that_are_not_allowed_test_() ->
 what_is_no_request_test_() ->
     with(#{allowed_processes => all}, fun(_) ->
         [?assertMatch({error, {badarg, _}}, proxy_test:ask(<<"erlang">>, Request))
-         || Request <- [call, {call, a, b}, {call, a, b, 0}, {call, a, b, infinity}, {sync_event, a, b}, {rpc, <<"a">>, <<"b">>, []}]]
+         || Term <- [<<131, 106>>],
+            Request <- [call, {call, Term, Term}, {call, Term, Term, 0}, {call, Term, Term, infinity},
+                        {call, a, Term, 1}, {call, Term, b, 1}, {cast, Term, Term, 1}, {sync_event, Term, Term},
+                        {rpc, <<"a">>, <<"b">>, Term}, {rpc, <<"a">>, <<"b">>, [], 1}]]
+    end).
+
+%% An atom that this node does not know, as Python writes it, fails its own call, and at once.
+unknown_atoms_test_() ->
+    with(#{allowed_processes => all, allowed_functions => [<<"lists:reverse/1">>]}, fun(_) ->
+        Unknown = <<131, 119, 26, "requests_what_is_no_atom_1">>,
+        Known = term_to_binary(requests_server),
+        Ask = fun(Request) -> proxy_test:ask(<<"erlang">>, Request) end,
+        ?assertMatch({error, {noproc, _}}, Ask({call, Unknown, Known, 2000})),
+        ?assertMatch({error, {badarg, <<"the request is no term", _/binary>>}}, Ask({call, Known, Unknown, 2000})),
+        ?assertMatch({error, {badarg, <<"the arguments are no term", _/binary>>}},
+                     Ask({rpc, <<"lists">>, <<"reverse">>, Unknown, 2000}))
     end).
