@@ -1,0 +1,118 @@
+import pytest
+
+from metrics.capacity import INTERVAL, WINDOW, Capacity, Observation, Usage, first_to_end
+
+GB = 1e9
+
+
+def observed(capacity, counts, *, used=lambda n: 1 * GB + 6600.0 * n, limit=16 * GB, start=0.0):
+    """Observations of one resource, memory, at so many sessions."""
+    for step, sessions in enumerate(counts):
+        usage = {"memory": Usage(used(sessions), limit)}
+        capacity.observe(Observation(start + step * INTERVAL, sessions, usage, None))
+    return capacity
+
+
+def memory(capacity):
+    (estimate,) = capacity.estimates()
+    assert estimate.resource == "memory"
+    return estimate
+
+
+def test_without_observations_there_is_no_estimate():
+    assert Capacity().estimates() == []
+    assert first_to_end([]) is None
+
+
+def test_from_the_growth_follows_what_a_session_costs_and_how_many_there_may_be():
+    estimate = memory(observed(Capacity(), range(0, 50_000, 1000)))
+    assert estimate.method == "trend"
+    assert estimate.cost == pytest.approx(6600)
+    assert estimate.capacity == pytest.approx((0.95 * 16 * GB - 1 * GB) / 6600)
+    assert estimate.used_at(500_000) == pytest.approx(1 * GB + 6600 * 500_000)
+    assert estimate.low == pytest.approx(estimate.capacity)
+    assert estimate.high == pytest.approx(estimate.capacity)
+
+
+def test_without_growth_the_average_errs_to_the_safe_side():
+    estimate = memory(observed(Capacity(), [50_000] * 20))
+    assert estimate.method == "average"
+    assert estimate.cost == pytest.approx((1 * GB + 6600 * 50_000) / 50_000)
+    assert estimate.capacity < (0.95 * 16 * GB - 1 * GB) / 6600
+
+
+def test_a_trend_that_falls_with_the_sessions_is_not_believed():
+    estimate = memory(observed(Capacity(), range(0, 50_000, 1000), used=lambda n: 2 * GB - n))
+    assert estimate.method == "average"
+
+
+@pytest.mark.parametrize("counts", [[0, 0], [4, 4, 4]])
+def test_a_few_sessions_say_nothing(counts):
+    assert observed(Capacity(), counts).estimates() == []
+
+
+def test_what_sessions_take_nothing_of_sets_no_limit():
+    assert observed(Capacity(), range(0, 5000, 100), used=lambda _: 0.0).estimates() == []
+
+
+def test_memory_that_stays_resident_after_logouts_is_not_taken_for_free_sessions():
+    capacity = Capacity()
+    up, down = list(range(0, 50_000, 1000)), list(range(50_000, 0, -1000))
+    for step, sessions in enumerate(up + down):
+        peak = max((up + down)[: step + 1])
+        resident = {"memory": Usage(1 * GB + 6600.0 * peak, 16 * GB)}
+        allocated = 0.8 * GB + 6000.0 * sessions
+        capacity.observe(Observation(step * INTERVAL, sessions, resident, allocated))
+    assert memory(capacity).cost >= 6000
+
+
+def test_the_resource_that_ends_first_comes_first():
+    capacity = Capacity()
+    for step, sessions in enumerate(range(0, 10_000, 500)):
+        usage = {
+            "memory": Usage(1 * GB + 6600.0 * sessions, 16 * GB),
+            "cpu": Usage(0.01 + sessions / 100_000, 2),
+            "ports": Usage(20.0 + sessions, 65_536),
+            "file_descriptors": Usage(40.0 + sessions, 1024 * 1024),
+            "processes": Usage(300.0 + 2 * sessions, 262_144),
+        }
+        capacity.observe(Observation(step * INTERVAL, sessions, usage, None))
+    estimates = capacity.estimates()
+    names = [estimate.resource for estimate in estimates]
+    assert names == ["ports", "processes", "cpu", "file_descriptors", "memory"]
+    first = first_to_end(estimates)
+    assert first.resource == "ports"
+    assert first.capacity == pytest.approx(0.95 * 65_536 - 20)
+
+
+def test_a_node_beyond_what_is_usable_holds_fewer_than_it_has():
+    estimate = memory(observed(Capacity(), range(0, 5000, 100), limit=1.02 * GB))
+    assert 0 <= estimate.capacity < estimate.sessions
+
+
+def test_a_resource_that_is_known_only_at_times_does_not_disturb():
+    capacity = observed(Capacity(), range(0, 1000, 10))
+    capacity.observe(Observation(100 * INTERVAL, 1000, {}, None))
+    assert capacity.estimates() == []
+    observed(capacity, range(1000, 1100, 10), start=101 * INTERVAL)
+    assert memory(capacity).cost == pytest.approx(6600)
+
+
+def test_what_is_older_than_the_window_is_forgotten():
+    # It was dearer then; and if it were not, memory would still be bounded.
+    capacity = observed(Capacity(), range(0, 50_000, 1000), used=lambda n: 1 * GB + 9e5 * n)
+    counts = [n % 50_000 for n in range(0, 50_000_000, 1000)]
+    observed(capacity, counts[: int(WINDOW / INTERVAL) + 1], start=WINDOW)
+    assert memory(capacity).cost == pytest.approx(6600)
+
+
+def test_a_clock_that_goes_back_begins_anew():
+    capacity = observed(Capacity(), range(0, 5000, 100), start=1000.0)
+    observed(capacity, [50, 50], start=0.0)
+    assert memory(capacity).method == "average"
+
+
+def test_another_nodes_life_begins_anew():
+    capacity = observed(Capacity(), range(0, 5000, 100))
+    capacity.forget()
+    assert capacity.estimates() == []
