@@ -128,7 +128,7 @@ class Megaphone(Application):
         try:
             peer = await self._port.connect()
             self._pass_logs_on()
-            node = attach(Runtime.here(), self._port)
+            node = attach(Runtime.here(), self._port, peer.name)
             self._port.on_signals = node.take
             _logger.info("megaphone %s is connected to %s", __version__, peer.name)
             started()

@@ -13,11 +13,13 @@ VERSIONS = (1,)
 CAPABILITIES = (b"batches", b"calls", b"logs", b"processes")
 
 Level: TypeAlias = Literal["debug", "info", "warning", "error", "critical"]
-ErrorKind: TypeAlias = Literal["overload", "timeout", "noproc", "badarg", "refused", "crash"]
+ErrorKind: TypeAlias = Literal[
+    "overload", "timeout", "noproc", "nodedown", "badarg", "refused", "crash"
+]
 BatchFailure: TypeAlias = Literal["timeout", "memory", "too_large", "bad_batch", "crash"]
 
 ERROR_KINDS: frozenset[str] = frozenset(
-    ("overload", "timeout", "noproc", "badarg", "refused", "crash")
+    ("overload", "timeout", "noproc", "nodedown", "badarg", "refused", "crash")
 )
 
 _LIMITS = Limits()

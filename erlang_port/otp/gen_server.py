@@ -399,33 +399,44 @@ def send_request(server: Term, message: Term) -> Request:
     return gen.request(server, gen.CALL, message, _MODULE)
 
 
-def abcast(servers: Iterable[Term], message: Term) -> None:
-    """Cast to several servers."""
-    for one in servers:
-        cast(one, message)
+def abcast(nodes: Iterable[Term], name: Term, message: Term) -> None:
+    """Cast to the servers of a name at several nodes; it never fails.
+
+    Args:
+        nodes: Their names; those of `erlang_port.otp.node`, if nothing else is known.
+        name: The servers' local name.
+        message: What `handle_cast` gets.
+    """
+    for node in nodes:
+        cast((name, node), message)
 
 
 async def multi_call(
-    servers: Iterable[Term],
+    nodes: Iterable[Term],
+    name: Term,
     message: Term,
-    timeout: float | None = CALL_TIMEOUT,
+    timeout: float | None = None,
 ) -> tuple[list[tuple[Term, Term]], list[Term]]:
-    """Call several servers at once.
+    """Call the servers of a name at several nodes at once.
+
+    Args:
+        nodes: As for `abcast`.
+        name: The servers' local name.
+        message: What `handle_call` gets.
+        timeout: Seconds, or None: 30 at other nodes and for servers of Erlang's.
 
     Returns:
-        Answers with their servers, and the servers that gave none.
+        Answers, each with its node, and the nodes that gave none: the server is not there, has
+        ended, did not answer in time or may not be reached, or the node is not connected.
     """
-    asked = [(one, send_request(one, message)) for one in servers]
-    answers = await asyncio.gather(
-        *(request.response(timeout) for _, request in asked), return_exceptions=True
-    )
-    good: list[tuple[Term, Term]] = []
-    bad: list[Term] = []
-    for (one, _), answer in zip(asked, answers, strict=True):
-        if isinstance(answer, Exit):
-            bad.append(one)
-        elif isinstance(answer, BaseException):
-            raise answer
-        else:
-            good.append((one, answer))
-    return good, bad
+
+    async def ask(node: Term) -> tuple[Term, Term] | None:
+        try:
+            return node, await call((name, node), message, timeout)
+        except Exit:
+            return None
+
+    asked = list(nodes)
+    answers = await asyncio.gather(*map(ask, asked))
+    good = [answer for answer in answers if answer is not None]
+    return good, [node for node, answer in zip(asked, answers, strict=True) if answer is None]

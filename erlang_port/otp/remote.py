@@ -21,6 +21,7 @@ from erlang_port.messages import Signal
 from erlang_port.otp import gen
 from erlang_port.otp.outward import outward
 from erlang_port.otp.reasons import NOPROC, TIMEOUT, Exit
+from erlang_port.otp.runtime import is_at_node
 from erlang_port.transports.calls import CallError
 
 if TYPE_CHECKING:
@@ -95,9 +96,11 @@ class Node:
     Args:
         runtime: Whose processes.
         port: The connection.
+        name: The node's name.
     """
 
-    def __init__(self, runtime: Runtime, port: Port) -> None:
+    def __init__(self, runtime: Runtime, port: Port, name: str) -> None:
+        self.name = Atom(name)
         self._runtime = runtime
         self._port = port
         self._proxies: dict[int, ErlangPid] = {}
@@ -269,8 +272,8 @@ class Node:
 
         Raises:
             Exit: `{refused, Text}`: the node's configuration does not allow it; `noproc`,
-                `timeout`, `noconnection`, `{crash, Text}`, or `{badarg, Text}`: the request
-                holds an atom that the node does not know.
+                `{nodedown, Node}`, `timeout`, `noconnection`, `{crash, Text}`, or
+                `{badarg, Text}`: the request holds an atom that the node does not know.
         """
         seconds = LONGEST_CALL if timeout is None else min(timeout, LONGEST_CALL)
         asked = (
@@ -305,6 +308,11 @@ class Node:
         )
         return await self._ask(asked, seconds)
 
+    async def nodes(self) -> list[Term]:
+        """See `erlang_port.otp.runtime.Remote`."""
+        found = await self._ask(Atom("nodes"), gen.CALL_TIMEOUT)
+        return found if isinstance(found, list) else []
+
     async def _ask(self, request: Term, seconds: float) -> Term:
         try:
             return await self._port.call(_ERLANG, request, seconds)
@@ -313,6 +321,8 @@ class Node:
                 raise Exit(NOPROC) from None
             if error.kind == "timeout":
                 raise Exit(TIMEOUT) from None
+            if error.kind == "nodedown":
+                raise Exit((Atom("nodedown"), Atom(error.text))) from None
             raise Exit((Atom(error.kind), error.text.encode())) from None
         except TimeoutError:
             raise Exit(TIMEOUT) from None
@@ -369,9 +379,9 @@ class Node:
             self._port.send_signals(signals)
 
 
-def attach(runtime: Runtime, port: Port) -> Node:
-    """Make a connection to the node the runtime's way to it."""
-    node = Node(runtime, port)
+def attach(runtime: Runtime, port: Port, name: str) -> Node:
+    """Make a connection to the node of this name the runtime's way to it."""
+    node = Node(runtime, port, name)
     runtime.remote = node
     return node
 
@@ -390,6 +400,8 @@ def _target(target: Term) -> Term:
         return Atom(target[1])
     if type(target) is tuple and len(target) == 2 and target[0] == "global":
         return Atom("global"), target[1]
+    if is_at_node(target):
+        return Atom(target[0]), Atom(target[1])
     return Atom(target) if isinstance(target, str) else target
 
 

@@ -7,7 +7,7 @@ import itertools
 import time
 import weakref
 from collections import deque
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeGuard
 
 from erlang_port.etf import Atom, Term
 from erlang_port.etf import Pid as ErlangPid
@@ -17,12 +17,20 @@ from erlang_port.otp.reasons import Exit
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
 
+_NONODE: Final = Atom("nonode@nohost")
+
 #: Seconds of turns after which the loop gets back to everything else.
 SLICE: Final = 0.005
 
 
 class Remote(Protocol):
-    """What a runtime does with processes at the node; the port's end of it is in `remote.py`."""
+    """What a runtime does with processes at the node; the port's end of it is in `remote.py`.
+
+    Attributes:
+        name: The node's name.
+    """
+
+    name: Atom
 
     def ended(self, process: Process, reason: Term) -> None:
         """Take the end of a process of this runtime."""
@@ -47,6 +55,12 @@ class Remote(Protocol):
 
     async def call(self, kind: Atom, target: Term, request: Term, timeout: float | None) -> Term:
         """Call a process at the node; `kind` as for `erlang_port.otp.gen.request`."""
+
+    async def nodes(self) -> list[Term]:
+        """The other nodes that the node is connected with, as far as they may be reached."""
+
+    async def rpc(self, module: str, function: str, args: list[Term], timeout: float) -> Term:
+        """Apply a function at the node."""
 
     async def expose(self, process: Process, names: Sequence[Term]) -> ErlangPid:
         """Have the node start a proxy for a process, with names of its own."""
@@ -241,7 +255,15 @@ class Runtime:
         found = self.names.get(_key(server))
         if found is not None:
             return found
+        if is_at_node(server) and server[1] == self.node:
+            # Names here are names at the node.
+            return self.whereis(server[0])
         return server if self.remote is not None else None
+
+    @property
+    def node(self) -> Atom:
+        """The node's name, as processes here have it, too; `nonode@nohost` without a connection."""
+        return _NONODE if self.remote is None else self.remote.name
 
     def at_node(self) -> Remote:
         """The node.
@@ -258,6 +280,17 @@ class Runtime:
         self.processes.pop(process.id, None)
         for name in process._names or ():
             del self.names[name]
+
+
+def is_at_node(server: Term) -> TypeGuard[tuple[str, str]]:
+    """Whether a name is `{Name, Node}`."""
+    return (
+        type(server) is tuple
+        and len(server) == 2
+        and isinstance(server[0], str)
+        and isinstance(server[1], str)
+        and server[0] not in {"local", "global"}
+    )
 
 
 def _is_via(name: Term) -> bool:

@@ -14,8 +14,9 @@
                                                      megaphone_access:target()}}}).
 
 -opaque effects() :: #effects{}.
-%% `refused`: the target in words. `down`: the target of a monitor that fires at once.
--type result() :: {ok | {refused, iolist()} | {down, megaphone_access:target()}, effects()}.
+%% `refused`: why, in words. `down`: the target of a monitor that fires at once.
+-type result() :: {ok | {refused, iolist()}
+                   | {down, megaphone_access:target(), noproc | noconnection}, effects()}.
 
 -spec new(pid()) -> effects().
 new(Parent) ->
@@ -35,7 +36,7 @@ do(Kind, _, Term, Callers, Effects = #effects{parent = Parent}) ->
             ok = act(Kind, megaphone_access:resolve(Target), What),
             {ok, Effects};
         false ->
-            {{refused, megaphone_access:outline(Target)}, Effects}
+            {refused(Target), Effects}
     end.
 
 %% @doc The monitor that fired, if it is one of these.
@@ -49,6 +50,9 @@ down(Monitor, Effects = #effects{monitors = Monitors, numbers = Numbers}) ->
         error ->
             error
     end.
+
+refused(Target) ->
+    {refused, [megaphone_access:closed_by(Target), " does not allow ", megaphone_access:outline(Target)]}.
 
 %% {} is no target: it is refused like one that is not allowed.
 parts(Kind, Pid) when Kind =:= link; Kind =:= unlink -> {only_pid(Pid), none};
@@ -65,6 +69,7 @@ may(Kind, Target, Callers) ->
                    andalso is_pid(Target) andalso Callers(Target).
 
 act(_, undefined, _) -> ok;
+act(_, disconnected, _) -> ok;
 act(send, Pid, Message) -> send(Pid, Message);
 act(cast, Pid, Message) -> send(Pid, {'$gen_cast', Message});
 act(exit_signal, Pid, Reason) -> exit(Pid, Reason), ok;
@@ -79,13 +84,15 @@ send(Pid, Message) ->
 monitor_target(Number, Target, Callers, Effects = #effects{monitors = Monitors, numbers = Numbers}) ->
     case map_size(Monitors) < ?MAX_MONITORS andalso may(monitor, Target, Callers) of
         false ->
-            {{refused, megaphone_access:outline(Target)}, Effects};
+            {refused(Target), Effects};
         true ->
             case megaphone_access:resolve(Target) of
                 undefined ->
-                    {{down, Target}, Effects};
-                Pid ->
-                    Monitor = erlang:monitor(process, Pid),
+                    {{down, Target, noproc}, Effects};
+                disconnected ->
+                    {{down, Target, noconnection}, Effects};
+                Process ->
+                    Monitor = erlang:monitor(process, Process),
                     {ok, Effects#effects{monitors = Monitors#{Number => Monitor},
                                          numbers = Numbers#{Monitor => {Number, Target}}}}
             end

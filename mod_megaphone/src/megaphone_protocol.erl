@@ -19,7 +19,7 @@
 %% before the time that is left to it is.
 -define(TIMEOUT_SIZE, 5).
 
--type error_kind() :: overload | timeout | noproc | badarg | refused | crash.
+-type error_kind() :: overload | timeout | noproc | nodedown | badarg | refused | crash.
 -type batch_failure() :: timeout | memory | too_large | bad_batch | crash.
 -type level() :: debug | info | warning | error | critical.
 -type message() :: {hello, map()}
@@ -218,7 +218,8 @@ is_name(Name) -> is_binary(Name) andalso byte_size(Name) =< ?MAX_NAME.
 
 is_level(Level) -> lists:member(Level, [debug, info, warning, error, critical]).
 
-is_error_kind(Kind) -> lists:member(Kind, [overload, timeout, noproc, badarg, refused, crash]).
+is_error_kind(Kind) ->
+    lists:member(Kind, [overload, timeout, noproc, nodedown, badarg, refused, crash]).
 
 is_signal_kind(Kind) ->
     lists:member(Kind, [reply, refuse, exit, send, cast, exit_signal, link, unlink,

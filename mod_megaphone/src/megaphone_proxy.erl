@@ -157,11 +157,10 @@ signal({Kind, Ref, Binary}, {Entries, Proxy = #proxy{callers = Callers, effects 
 
 result(ok, _, _, _, Entries, Proxy) ->
     {Entries, Proxy};
-result({down, Target}, monitor, Ref, _, Entries, Proxy) ->
-    {[{signal, down, Ref, {Target, noproc}} | Entries], Proxy};
-result({refused, Outline}, Kind, Ref, Term, Entries, Proxy) ->
-    Complained = complain(["its ", atom_to_list(Kind), " was refused: allowed_processes does not "
-                           "allow ", Outline], Proxy),
+result({down, Target, Reason}, monitor, Ref, _, Entries, Proxy) ->
+    {[{signal, down, Ref, {Target, Reason}} | Entries], Proxy};
+result({refused, Why}, Kind, Ref, Term, Entries, Proxy) ->
+    Complained = complain(["its ", atom_to_list(Kind), " was refused: ", Why], Proxy),
     case Kind of
         monitor -> {[{signal, down, Ref, {Term, refused}} | Entries], Complained};
         _ -> {Entries, Complained}

@@ -15,8 +15,10 @@ answer({Kind, Target, Request, TimeoutMs})
 answer({rpc, Module, Function, Args, TimeoutMs})
   when is_binary(Args), is_integer(TimeoutMs), TimeoutMs > 0 ->
     rpc(Module, Function, megaphone_protocol:decode_term(Args));
+answer(nodes) ->
+    {ok, term_to_binary(megaphone_access:nodes())};
 answer(_) ->
-    badarg("erlang answers {call | sync_event | sync_all_event, Target, Request, TimeoutMs} and "
+    badarg("erlang answers nodes, {call | sync_event | sync_all_event, Target, Request, TimeoutMs} and "
            "{rpc, Module, Function, Args, TimeoutMs}").
 
 %% @doc The request may have less time than its call.
@@ -40,19 +42,25 @@ call(_Label, _Target, {error, Reason}, _TimeoutMs) ->
     badarg(["the request is ", megaphone_protocol:describe(Reason)]);
 call(Label, {ok, Target}, {ok, Request}, TimeoutMs) ->
     case megaphone_access:may_reach(Target) of
-        true -> call_process(Label, megaphone_access:resolve(Target), Request, TimeoutMs);
-        false -> refused("a call of ", megaphone_access:outline(Target), "processes")
+        true -> call_process(Label, Target, Request, TimeoutMs);
+        false -> refused(megaphone_access:outline(Target), megaphone_access:closed_by(Target))
     end.
 
 %% gen:call/4 is what every behaviour's call is made of; gen_fsm itself goes from OTP one day.
-call_process(_Label, undefined, _Request, _TimeoutMs) ->
-    noproc();
-call_process(Label, Pid, Request, TimeoutMs) ->
-    try gen:call(Pid, Label, Request, TimeoutMs) of
+call_process(Label, Target, Request, TimeoutMs) ->
+    case {megaphone_access:resolve(Target), Target} of
+        {undefined, _} -> noproc();
+        {disconnected, {_, Node}} -> nodedown(Node);
+        {Process, _} -> call_found(Label, Process, Request, TimeoutMs)
+    end.
+
+call_found(Label, Process, Request, TimeoutMs) ->
+    try gen:call(Process, Label, Request, TimeoutMs) of
         {ok, Answer} -> {ok, term_to_binary(Answer)}
     catch
         exit:timeout -> megaphone_calls:failure(timeout, <<"the process did not answer in time">>);
         exit:noproc -> noproc();
+        exit:{nodedown, Node} -> nodedown(Node);
         exit:Reason -> crash("the process ended: ", exit, Reason)
     end.
 
@@ -61,7 +69,7 @@ rpc(_Module, _Function, {error, Reason}) ->
 rpc(Module, Function, {ok, Args}) ->
     case megaphone_access:function(Module, Function, Args) of
         {ok, M, F} -> apply_function(M, F, Args);
-        refused -> refused("a call of ", function(Module, Function, Args), "functions")
+        refused -> refused(function(Module, Function, Args), "allowed_functions")
     end.
 
 apply_function(Module, Function, Args) ->
@@ -74,13 +82,16 @@ apply_function(Module, Function, Args) ->
 crash(What, Class, Reason) ->
     megaphone_calls:failure(crash, text("~ts~ts:~0tP", [What, Class, Reason, 12])).
 
-refused(What, Outline, Option) ->
-    ok = megaphone_port:complain(text("~ts~ts was refused: allowed_~ts does not allow it",
-                                      [What, Outline, Option])),
-    megaphone_calls:failure(refused, text("allowed_~ts does not allow it", [Option])).
+refused(Outline, Option) ->
+    ok = megaphone_port:complain(text("a call of ~ts was refused: ~ts does not allow it",
+                                      [Outline, Option])),
+    megaphone_calls:failure(refused, text("~ts does not allow it", [Option])).
 
 noproc() ->
     megaphone_calls:failure(noproc, <<"there is no such process">>).
+
+nodedown(Node) ->
+    megaphone_calls:failure(nodedown, atom_to_binary(Node, utf8)).
 
 badarg(What) ->
     megaphone_calls:failure(badarg, unicode:characters_to_binary(What)).

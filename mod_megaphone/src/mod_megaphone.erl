@@ -241,6 +241,8 @@ mod_opt_type(max_calls) ->
     econf:int(1, 1000000);
 mod_opt_type(allowed_processes) ->
     econf:either(all, econf:list(econf:atom(), [unique]));
+mod_opt_type(allowed_nodes) ->
+    econf:either(all, econf:list(econf:atom(), [unique]));
 mod_opt_type(allowed_functions) ->
     econf:list(econf:binary("^[^:]+:[^:]+/[0-9]+$"), [unique]).
 
@@ -262,6 +264,7 @@ mod_options(_Host) ->
      {max_processes, 10000},
      {max_calls, 10000},
      {allowed_processes, []},
+     {allowed_nodes, []},
      {allowed_functions, []}].
 
 -spec mod_doc() -> #{desc := [binary()],
@@ -345,6 +348,11 @@ mod_doc() ->
                         "to and monitor, or 'all' for every process. Other Python processes, and "
                         "the caller of a call that is not answered yet, are always allowed. None by "
                         "default.">>}},
+           {allowed_nodes,
+            #{value => <<"all | [Node, ...]">>,
+              desc => <<"The other nodes of the cluster where Python may reach the processes of "
+                        "'allowed_processes', or 'all' of them. A global name is reached wherever "
+                        "its process is. None by default.">>}},
            {allowed_functions,
             #{value => <<"[Module:Function/Arity, ...]">>,
               desc => <<"The functions that Python may call, such as "

@@ -5,7 +5,7 @@
 with(Options, Fun) ->
     {setup,
      fun() -> persistent_term:put({mod_megaphone, options},
-                                  maps:merge(#{allowed_processes => []}, Options)) end,
+                                  maps:merge(#{allowed_processes => [], allowed_nodes => []}, Options)) end,
      fun(_) -> persistent_term:erase({mod_megaphone, options}) end,
      ?_test(begin
                 Named = spawn(fun() -> receive stop -> ok end end),
@@ -27,6 +27,21 @@ do(Kind, Ref, Term, Effects) ->
          _ -> Result
      end, Next}.
 
+%% Nodes that are not connected; tests/e2e/test_cluster.py has one that is.
+other_nodes_test_() ->
+    with(#{allowed_processes => [effects_named], allowed_nodes => ['a@nowhere']}, fun(_) ->
+        ?assertEqual([ok, ok], [do(Kind, {{effects_named, 'a@nowhere'}, hi}) || Kind <- [send, cast]]),
+        ?assertEqual({down, {effects_named, 'a@nowhere'}, noconnection}, do(monitor, {effects_named, 'a@nowhere'})),
+        ?assertEqual(ok, do(send, {{effects_named, node()}, hi})),
+        ?assertEqual({refused, "allowed_nodes does not allow {effects_named,b@nowhere}"},
+                     do(monitor, {effects_named, 'b@nowhere'})),
+        ?assertEqual({refused, "allowed_processes does not allow {kernel_sup,a@nowhere}"},
+                     do(send, {{kernel_sup, 'a@nowhere'}, hi})),
+        %% Exits and links are for pids only, as in Erlang.
+        [?assertMatch({refused, _}, do(Kind, Term))
+         || {Kind, Term} <- [{link, {effects_named, 'a@nowhere'}}, {exit_signal, {{effects_named, 'a@nowhere'}, x}}]]
+    end).
+
 %% Who waits for an answer may be reached, but not by everything.
 callers_test_() ->
     with(#{}, fun(Named) ->
@@ -34,15 +49,15 @@ callers_test_() ->
         ?assertEqual([ok, ok, ok], [do(send, {Self, hi}), do(link, Self), do(unlink, Self)]),
         receive hi -> ok end,
         ?assertMatch([{refused, _}, {refused, _}], [do(cast, {Self, hi}), do(exit_signal, {Self, hi})]),
-        Outline = pid_to_list(Named),
-        [?assertEqual({refused, Outline}, do(Kind, Term))
+        Why = "allowed_processes does not allow " ++ pid_to_list(Named),
+        [?assertEqual({refused, Why}, do(Kind, Term))
          || {Kind, Term} <- [{send, {Named, hi}}, {link, Named}, {unlink, Named}, {exit_signal, {Named, kill}}]],
-        ?assertEqual({refused, "effects_named"}, do(cast, {effects_named, <<"a secret">>}))
+        ?assertEqual({refused, "allowed_processes does not allow effects_named"}, do(cast, {effects_named, <<"a secret">>}))
     end).
 
 what_is_nonsense_test_() ->
     with(#{allowed_processes => all}, fun(_) ->
-        [?assertEqual({refused, "what is no process"}, do(Kind, Term))
+        [?assertEqual({refused, "allowed_processes does not allow what is no process"}, do(Kind, Term))
          || {Kind, Term} <- [{send, x}, {send, {<<"a secret">>, x}}, {link, name}, {exit_signal, {name, x}},
                              {cast, {1, 2, 3}}, {unlink, []}]],
         ?assertMatch({refused, _}, do(unlink, whereis(kernel_sup))),
@@ -63,8 +78,8 @@ monitors_test_() ->
         {ok, Two} = do(monitor, 8, Named, One),
         {ok, Three} = do(monitor, 9, Named, Two),
         {ok, Ended} = do(demonitor, 9, [], Three),
-        ?assertEqual({{down, effects_nobody}, Ended}, do(monitor, 10, effects_nobody, Ended)),
-        ?assertEqual({{refused, "kernel_sup"}, Ended}, do(monitor, 11, kernel_sup, Ended)),
+        ?assertEqual({{down, effects_nobody, noproc}, Ended}, do(monitor, 10, effects_nobody, Ended)),
+        ?assertEqual({{refused, "allowed_processes does not allow kernel_sup"}, Ended}, do(monitor, 11, kernel_sup, Ended)),
         %% A number that is used again takes the place of its former self.
         {ok, Again} = do(monitor, 7, Named, Ended),
         Named ! stop,

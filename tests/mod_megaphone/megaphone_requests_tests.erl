@@ -69,6 +69,16 @@ machine_test_() ->
          || Kind <- [sync_event, sync_all_event]]
     end).
 
+%% A name at another node: tests/e2e/test_cluster.py has one that is connected.
+nodes_test_() ->
+    with(#{allowed_processes => [requests_server], allowed_nodes => ['a@nowhere']}, fun(_) ->
+        ?assertEqual({ok, 1}, call({requests_server, node()}, {echo, 1})),
+        ?assertEqual({error, {nodedown, <<"a@nowhere">>}}, call({requests_server, 'a@nowhere'}, {echo, 1})),
+        ?assertEqual({error, {refused, <<"allowed_nodes does not allow it">>}},
+                     call({requests_server, 'b@nowhere'}, {echo, 1})),
+        ?assertEqual({ok, []}, proxy_test:ask(<<"erlang">>, nodes))
+    end).
+
 %% Python reaches its own processes from anywhere.
 proxy_test_() ->
     with(#{}, fun(_) ->

@@ -173,12 +173,14 @@ def test_reload_applies_options(attached: EmbeddedNode) -> None:
     options = attached.directory / CONTRIBUTED
     more = """    batch_size: 7
     allowed_processes: [some_name, "other"]
+    allowed_nodes: all
     allowed_functions: ["ejabberd_sm:connected_users_number/0"]
 """
     options.write_text(options.read_text(encoding="utf-8") + more, encoding="utf-8")
     attached.ctl("reload_config")
     assert evaluate(attached, "mod_megaphone:option(batch_size)") == "7"
     assert evaluate(attached, "mod_megaphone:option(allowed_processes)") == "[some_name,other]"
+    assert evaluate(attached, "mod_megaphone:option(allowed_nodes)") == "all"
     assert evaluate(attached, "mod_megaphone:option(allowed_functions)") == (
         '[<<"ejabberd_sm:connected_users_number/0">>]'
     )
@@ -242,6 +244,7 @@ def test_bad_options_are_refused_and_change_nothing(attached: EmbeddedNode) -> N
         ("max_processes", "0"),
         ("max_calls", "many"),
         ("allowed_processes", "some"),
+        ("allowed_nodes", "some"),
         ("allowed_functions", '["os:cmd"]'),
     ]:
         options.write_text(f"{good}    {option}: {value}\n", encoding="utf-8")

@@ -78,14 +78,6 @@ async def test_the_reason_names_the_call(keeper):
     assert caught.value.reason == ("stopped", ("gen_server", "call", [keeper, "stop"]))
 
 
-async def test_several_at_once(keeper):
-    other = await gen_server.start(Keeper, name="other")
-    gen_server.abcast([keeper, "other", "nobody"], 1)
-    assert await gen_server.call("other", "callers") == [1]
-    answers = await gen_server.multi_call([other, "nobody", "other"], "answer")
-    assert answers == ([(other, "answer"), ("other", "answer")], ["nobody"])
-
-
 async def test_an_exit_is_no_other_exception():
     assert issubclass(gen.StartError, Exit)
     assert gen.StartError("timeout").reason == "timeout"
@@ -93,6 +85,8 @@ async def test_an_exit_is_no_other_exception():
 
 class Elsewhere:
     """A node where every call is answered with what it was."""
+
+    name = Atom("here@host")
 
     async def call(self, kind, target, request, timeout):
         return kind, target, request, timeout

@@ -7,6 +7,7 @@ import pytest
 
 from erlang_port.otp import gen_server, supervisor, sys
 from erlang_port.otp.gen_server import Continue, Exit, GenServer, NoReply, Ok, Reply, StartError
+from erlang_port.otp.node import node
 from erlang_port.otp.supervisor import ChildSpec, Flags, Tree
 from tests.erlang_port.otp.processes import as_process
 from tests.erlang_port.otp.test_process import end_of
@@ -249,3 +250,32 @@ async def test_what_is_put_off_is_no_message():
     assert await sys.debug(process, ("statistics", "get")) == ("ok", [("messages_in", 2)])
     _, logged = await sys.debug(process, ("log", "get"))
     assert [message[0] for _, message in logged] == ["$gen_call", "$gen_call"]
+
+
+async def test_the_servers_of_one_name_at_several_nodes():
+    # Without a connection there is one node; more of them are in tests/e2e/test_cluster.py.
+    await gen_server.start(Counter, 1, name="counter")
+    nodes = ["a@nowhere", node(), "b@nowhere"]
+    assert await gen_server.multi_call(nodes, "counter", 2) == ([(node(), 1)], [nodes[0], nodes[2]])
+    assert await gen_server.multi_call(nodes, "nobody", 2) == ([], nodes)
+    assert await gen_server.multi_call([], "counter", 2) == ([], [])
+
+
+async def test_abcast():
+    class Kept(Counter):
+        def handle_cast(self, message, state):
+            return NoReply(state + message)
+
+    process = await gen_server.start(Kept, 1, name="counter")
+    gen_server.abcast([node(), "a@nowhere"], "counter", 2)
+    gen_server.abcast([node()], "nobody", 2)
+    assert await gen_server.call(process, 0) == 3
+
+
+async def test_who_does_not_answer_in_time_is_a_bad_node():
+    class Slow(Counter):
+        def handle_call(self, _message, _from, state):
+            return NoReply(state)
+
+    await gen_server.start(Slow, 1, name="counter")
+    assert await gen_server.multi_call([node()], "counter", 2, 0.01) == ([], [node()])

@@ -9,7 +9,7 @@ from erlang_port.etf import Atom, Pid
 from erlang_port.otp import gen_server
 from erlang_port.otp.gen_server import GenServer, NoReply, Ok, Reply, StartError
 from erlang_port.otp.reasons import Exit
-from erlang_port.otp.runtime import SLICE, Runtime, self
+from erlang_port.otp.runtime import SLICE, Runtime, is_at_node, self
 
 
 class Echo(GenServer[None]):
@@ -62,6 +62,32 @@ async def test_names(name, same):
 async def test_a_local_name_is_no_global_one():
     await gen_server.start(Echo, name="echo")
     assert Runtime.here().whereis(("global", "echo")) is None
+
+
+async def test_a_name_at_a_node():
+    runtime = Runtime.here()
+    process = await gen_server.start(Echo, name="echo")
+    assert runtime.node == "nonode@nohost"
+    assert runtime.whereis(("echo", "nonode@nohost")) is process
+    assert await gen_server.call(("echo", Atom("nonode@nohost")), 1) == 1
+    assert runtime.whereis(("nobody", "nonode@nohost")) is None
+    assert runtime.whereis(("echo", "a@nowhere")) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "is_one"),
+    [
+        (("echo", "a@host"), True),
+        ((Atom("echo"), Atom("a@host")), True),
+        (("local", "echo"), False),
+        (("global", "echo"), False),
+        (("echo", 1), False),
+        (("echo", "a@host", 1), False),
+        ("echo", False),
+    ],
+)
+def test_what_is_a_name_at_a_node(name, is_one):
+    assert is_at_node(name) is is_one
 
 
 async def test_names_by_a_module():
