@@ -77,7 +77,7 @@ async def port():
 
 @pytest.fixture
 async def node(runtime, port):
-    return attach(runtime, port)
+    return attach(runtime, port, name="ejabberd@here")
 
 
 def idle(runtime):
