@@ -23,6 +23,7 @@ from erlang_port.otp.runtime import Runtime
 from erlang_port.otp.supervision_tree import supervision_tree
 from erlang_port.otp.supervisor import ChildSpec, Flags, Tree
 from erlang_port.transports.fds import Disconnected, PortConnection
+from metrics.node import NodeCollector
 from metrics.port import PortCollector
 from metrics.program import ProgramCollector
 from metrics.registry import new_registry
@@ -78,6 +79,7 @@ class Megaphone(Application):
             lambda: len(Runtime.here().processes),
         )
 
+        node = NodeCollector(registry, self._port.call)
         PortCollector(registry, lambda: self._port.statistics() if self._port.connected else None)
         ProgramCollector(registry, __version__)
         service.register(self._port, pool)
@@ -90,7 +92,7 @@ class Megaphone(Application):
         ]
         if http is not None:
             http.add_routes(health.routes(state.reasons))
-            http.add_routes(exposition.routes(registry))
+            http.add_routes(exposition.routes(registry, node.refresh))
             http.add_routes(status.routes(state.whole))
             children.append(coroutine_child("http", http.run, shutdown=3.0))
         if configuration.servers:

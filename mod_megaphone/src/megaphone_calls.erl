@@ -77,8 +77,10 @@ answer(<<"node">>, status) ->
         Class:_ ->
             failure(crash, <<"the node's status failed: ", (atom_to_binary(Class, utf8))/binary>>)
     end;
+answer(<<"node">>, metrics) ->
+    {ok, term_to_binary(megaphone_metrics:all())};
 answer(<<"node">>, _Request) ->
-    failure(badarg, <<"node answers status only">>);
+    failure(badarg, <<"node answers status and metrics">>);
 answer(<<"processes">>, {start, Process, Names}) when is_integer(Process), Process > 0 ->
     case megaphone_names:are_names(Names) andalso megaphone_proxies:start(Process, Names) of
         {ok, Pid} -> {ok, term_to_binary(Pid)};

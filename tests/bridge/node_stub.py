@@ -36,7 +36,7 @@ _PLACE = (
 
 
 class NodeStub(asyncio.Protocol):
-    """A node that answers `status` and is never silent."""
+    """A node that answers `status` and `metrics`, and is never silent."""
 
     def __init__(self) -> None:
         self.hello: dict[bytes, Term] | None = None
@@ -45,6 +45,7 @@ class NodeStub(asyncio.Protocol):
         self.heartbeats = 0
         self.status_asked = 0
         self.status: Term = {b"node": {b"name": b"stub@localhost"}, b"port": {}, b"broadcasts": []}
+        self.metrics: Term = {}
         self.closed = False
         self._replies: dict[int, Reply] = {}
         self._reader = FrameReader(MAX_FRAME)
@@ -178,6 +179,8 @@ class NodeStub(asyncio.Protocol):
             case Call(call_id, b"node", "status"):
                 self.status_asked += 1
                 self.send(Replies([Reply(call_id, True, encode(self.status))]))
+            case Call(call_id, b"node", "metrics"):
+                self.send(Replies([Reply(call_id, True, encode(self.metrics))]))
             case Credit():
                 return
         if not isinstance(message, Hello | Heartbeat):

@@ -11,6 +11,7 @@ import aiohttp
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from metrics.node import FAMILIES
 from tests.bridge.fanout.conftest import a_batch
 from tests.bridge.node_stub import NodeStub
 from tests.bridge.waiting import until
@@ -89,6 +90,9 @@ async def test_every_documented_metric_is_served(
     start_node: StartNode, client: aiohttp.ClientSession
 ) -> None:
     node = await start_node()
+    node.metrics = {
+        family.name.encode(): [(*family.labels, 1)] if family.labels else 1 for family in FAMILIES
+    }
     url = await node.url()
     for n in range(5):
         node.send(a_batch("b", n, "{{ user }}"))
@@ -101,6 +105,7 @@ async def test_every_documented_metric_is_served(
     documented = set(re.findall(r"^\| `(\w+)`", DOCS.read_text(), re.MULTILINE))
     assert served.keys() == documented
     assert served["megaphone_batches_total"]["done",] == 5
+    assert served["megaphone_up"][()] == 1
     assert served["megaphone_port_connected"][()] == 1
     assert served["megaphone_port_bytes_total"]["received",] > 0
 

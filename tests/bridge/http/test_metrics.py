@@ -1,19 +1,71 @@
 import aiohttp
-from prometheus_client import CollectorRegistry, Counter
+import pytest
+from prometheus_client import CollectorRegistry, Counter, openmetrics
+from prometheus_client.openmetrics.parser import (
+    text_string_to_metric_families as openmetrics_families,
+)
 from prometheus_client.parser import text_string_to_metric_families
 
 from bridge.http import metrics
+from metrics.registry import new_registry
 from tests.bridge.http.conftest import Serve
 
 
-async def test_the_registry_in_prometheus_text_format(
-    serve: Serve, client: aiohttp.ClientSession
-) -> None:
-    registry = CollectorRegistry()
+@pytest.fixture
+def registry() -> CollectorRegistry:
+    registry = new_registry()
     Counter("megaphone_things", "Things.", registry=registry).inc(3)
-    server = await serve(*metrics.routes(registry))
-    async with client.get(f"{server.url}/metrics") as response:
+    return registry
+
+
+async def nothing() -> None:
+    """Nothing has to be brought up to date."""
+
+
+@pytest.mark.parametrize(
+    "accept", ["*/*", "text/plain;version=0.0.4", "application/openmetrics", ",;=,;", ""]
+)
+async def test_the_registry_in_prometheus_text_format(
+    serve: Serve, client: aiohttp.ClientSession, registry: CollectorRegistry, accept: str
+) -> None:
+    server = await serve(*metrics.routes(registry, nothing))
+    async with client.get(f"{server.url}/metrics", headers={"Accept": accept}) as response:
         assert response.status == 200
-        assert response.headers["Content-Type"].startswith("text/plain; version=")
+        assert response.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
         families = {f.name: f for f in text_string_to_metric_families(await response.text())}
     assert families["megaphone_things"].samples[0].value == 3
+
+
+@pytest.mark.parametrize(
+    "accept",
+    [
+        # What Prometheus sends.
+        "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.3,*/*;q=0.2",
+        "Application/OpenMetrics-Text",
+        "application/openmetrics-text; version=x; escaping=y",
+    ],
+)
+async def test_openmetrics_when_asked_for(
+    serve: Serve, client: aiohttp.ClientSession, registry: CollectorRegistry, accept: str
+) -> None:
+    server = await serve(*metrics.routes(registry, nothing))
+    async with client.get(f"{server.url}/metrics", headers={"Accept": accept}) as response:
+        assert response.headers["Content-Type"] == openmetrics.exposition.CONTENT_TYPE_LATEST
+        text = await response.text()
+    assert text.endswith("# EOF\n")
+    assert "_created" not in text
+    families = {f.name: f for f in openmetrics_families(text)}
+    assert families["megaphone_things"].samples[0].value == 3
+
+
+async def test_what_is_shown_is_of_this_scrape(serve: Serve, client: aiohttp.ClientSession) -> None:
+    registry = new_registry()
+    counter = Counter("megaphone_scrapes", "Scrapes.", registry=registry)
+
+    async def refresh() -> None:
+        counter.inc()
+
+    server = await serve(*metrics.routes(registry, refresh))
+    for n in (1, 2, 3):
+        async with client.get(f"{server.url}/metrics") as response:
+            assert f"megaphone_scrapes_total {n}.0" in await response.text()

@@ -1,0 +1,144 @@
+"""The node's own metrics: asked for when somebody scrapes, never kept longer than that."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from erlang_port.etf import Atom, EtfError
+from erlang_port.transports.fds import CallError, Disconnected
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator, Mapping
+
+    from prometheus_client import CollectorRegistry
+    from prometheus_client.core import Metric
+
+    from erlang_port.etf import Term
+
+#: Seconds that the node has to answer a scrape.
+TIMEOUT: Final = 2.0
+
+_PREFIX: Final = "megaphone_"
+
+_logger = logging.getLogger("megaphone.metrics")
+
+
+class Family(NamedTuple):
+    """A metric as the node names it, see docs/protocol.md: a counter if it ends in `_total`."""
+
+    name: str
+    documentation: str
+    labels: tuple[str, ...] = ()
+
+
+FAMILIES: Final = (
+    Family(
+        "node_info",
+        "Always 1; what runs is in the labels.",
+        ("node", "ejabberd", "otp", "megaphone"),
+    ),
+    Family("node_uptime_seconds", "Time since the Erlang VM started."),
+    Family("vm_memory_bytes", "Memory that the Erlang VM has allocated.", ("category",)),
+    Family("vm_processes", "Erlang processes."),
+    Family("vm_processes_limit", "Erlang processes that there may be."),
+    Family("vm_ports", "Erlang ports, sockets included."),
+    Family("vm_ports_limit", "Erlang ports that there may be."),
+    Family("vm_atoms", "Atoms, which are never freed."),
+    Family("vm_atoms_limit", "Atoms that there may be."),
+    Family("vm_ets_tables", "ETS tables."),
+    Family("vm_ets_tables_limit", "ETS tables that the VM is set for."),
+    Family("vm_run_queue_tasks", "Processes and ports that are ready to run.", ("queue",)),
+    Family("vm_schedulers_online", "Schedulers that run Erlang code."),
+    Family("vm_reductions_total", "Reductions, the VM's measure of work."),
+    Family("vm_garbage_collections_total", "Garbage collections of processes."),
+    Family("vm_garbage_collected_bytes_total", "Memory that garbage collections have freed."),
+    Family("vm_context_switches_total", "Times that a scheduler took up a process."),
+    Family("vm_io_bytes_total", "Bytes through the VM's ports.", ("direction",)),
+)
+
+
+class NodeCollector(Collector):
+    """Shows what the node answered to the scrape that is under way.
+
+    Args:
+        registry: where to register.
+        call: `erlang_port.transports.fds.PortConnection.call`.
+    """
+
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        call: Callable[[str, Term, float], Awaitable[Term]],
+    ) -> None:
+        self._call = call
+        self._asking: asyncio.Task[None] | None = None
+        self._answer: Mapping[bytes, Term] | None = None
+        self._complained = False
+        registry.register(self)
+
+    async def refresh(self) -> None:
+        """Ask the node, for `TIMEOUT` at most; those who come meanwhile share the answer."""
+        if self._asking is None or self._asking.done():
+            self._asking = asyncio.create_task(self._ask())
+        await asyncio.shield(self._asking)
+
+    async def _ask(self) -> None:
+        try:
+            answer = await self._call("node", Atom("metrics"), TIMEOUT)
+        except (CallError, Disconnected, EtfError) as error:
+            self._without_answer(str(error))
+        except TimeoutError:
+            self._without_answer(f"it gave none within {TIMEOUT:g} s")
+        else:
+            if isinstance(answer, dict):
+                self._answer = answer
+                self._complained = False
+            else:
+                self._without_answer("its answer is no map")
+
+    def _without_answer(self, reason: str) -> None:
+        self._answer = None
+        if not self._complained:
+            _logger.warning("no metrics of the node: %s", reason)
+        self._complained = True
+
+    def collect(self) -> Iterator[Metric]:
+        """Give the metrics; without an answer only that there is none."""
+        answer = self._answer
+        yield GaugeMetricFamily(
+            "megaphone_up",
+            "Whether the node answered this scrape.",
+            float(answer is not None),
+        )
+        if answer is None:
+            return
+        for family in FAMILIES:
+            value = answer.get(family.name.encode())
+            if value is not None:
+                yield _metric(family, value)
+
+
+def _metric(family: Family, value: Term) -> Metric:
+    kind = CounterMetricFamily if family.name.endswith("_total") else GaugeMetricFamily
+    metric = kind(_PREFIX + family.name, family.documentation, labels=family.labels)
+    for labels, number in _samples(family, value):
+        metric.add_metric(labels, number)
+    return metric
+
+
+def _samples(family: Family, value: Term) -> Iterator[tuple[list[str], float]]:
+    """The samples of a family; what is not as docs/protocol.md says is left out."""
+    rows = value if family.labels and isinstance(value, list) else [(value,)]
+    for row in rows:
+        match row:
+            case (*labels, int() | float() as number) if len(labels) == len(family.labels):
+                yield [_text(label) for label in labels], float(number)
+
+
+def _text(label: Term) -> str:
+    return label.decode(errors="replace") if isinstance(label, bytes) else str(label)

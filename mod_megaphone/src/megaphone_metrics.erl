@@ -1,0 +1,47 @@
+%%% What the node says of itself to whoever scrapes: `metrics` of docs/protocol.md.
+%%%
+%%% Nothing here depends on the number of sessions or waits for anybody: what is dear to find out
+%%% is sampled in the background, and its newest sample is read.
+-module(megaphone_metrics).
+
+-export([all/0]).
+-export_type([metrics/0, value/0]).
+
+-include("logger.hrl").
+-include("megaphone.hrl").
+
+%% By the metric's name without its prefix `megaphone_`. Without labels it is a number; with labels,
+%% a list of tuples: the labels' values and the number. What cannot be told is left out.
+-type metrics() :: #{binary() => value()}.
+-type value() :: number() | [tuple()].
+
+%% Who has something to tell: each has a `metrics/0` of type metrics().
+-define(PARTS, [megaphone_vm]).
+
+%% @doc Everything, in well under the time that a scrape may take.
+-spec all() -> metrics().
+all() ->
+    lists:foldl(fun(Part, All) -> maps:merge(All, part(Part)) end, node_metrics(), ?PARTS).
+
+%% What fails is missing, and nothing else with it.
+part(Module) ->
+    try Module:metrics()
+    catch
+        Class:Reason ->
+            ?DEBUG("megaphone: the metrics of ~ts failed: ~p: ~0P", [Module, Class, Reason, 12]),
+            #{}
+    end.
+
+node_metrics() ->
+    Information = {atom_to_binary(node(), utf8), ejabberd_version(),
+                   list_to_binary(erlang:system_info(otp_release)), ?MEGAPHONE_VERSION, 1},
+    %% Both are of the monotonic clock.
+    Uptime = erlang:monotonic_time() - erlang:system_info(start_time),
+    #{<<"node_info">> => [Information],
+      <<"node_uptime_seconds">> => Uptime / erlang:convert_time_unit(1, second, native)}.
+
+ejabberd_version() ->
+    case application:get_key(ejabberd, vsn) of
+        {ok, Version} -> unicode:characters_to_binary(Version);
+        undefined -> <<>>
+    end.

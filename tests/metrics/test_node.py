@@ -1,0 +1,147 @@
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+
+from erlang_port.etf import Atom, EtfError
+from erlang_port.transports.fds import CallError, Disconnected
+from metrics.node import TIMEOUT, NodeCollector
+from metrics.registry import new_registry
+
+Call = Callable[[str, Any, float], Awaitable[Any]]
+
+
+def collector(call: Call) -> tuple[CollectorRegistry, NodeCollector]:
+    registry = new_registry()
+    return registry, NodeCollector(registry, call)
+
+
+def answering(*answers: Any) -> Call:
+    """Gives one answer after the other; raises those that are errors."""
+    left = list(answers)
+
+    async def call(name: str, request: Any, timeout: float) -> Any:
+        assert (name, request, timeout) == ("node", Atom("metrics"), TIMEOUT)
+        answer = left.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    return call
+
+
+async def test_numbers_and_labels() -> None:
+    registry, node = collector(
+        answering(
+            {
+                b"node_uptime_seconds": 1.5,
+                b"vm_reductions_total": 7,
+                b"vm_io_bytes_total": [(b"received", 1), (b"sent", 2)],
+                b"node_info": [(b"a@b", b"23.01", b"25", b"0.1.0", 1)],
+            }
+        )
+    )
+    await node.refresh()
+    value = registry.get_sample_value
+    assert value("megaphone_up") == 1
+    assert value("megaphone_node_uptime_seconds") == 1.5
+    assert value("megaphone_vm_reductions_total") == 7
+    assert value("megaphone_vm_io_bytes_total", {"direction": "sent"}) == 2
+    labels = {"node": "a@b", "ejabberd": "23.01", "otp": "25", "megaphone": "0.1.0"}
+    assert value("megaphone_node_info", labels) == 1
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        CallError("badarg", "node answers status"),
+        Disconnected("gone"),
+        EtfError("too long", 0),
+        TimeoutError(),
+        [b"no", b"map"],
+    ],
+)
+async def test_a_node_that_does_not_answer_is_down_and_nothing_stays(
+    failure: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    good = {b"node_uptime_seconds": 1}
+    registry, node = collector(answering(good, failure, failure, good))
+    await node.refresh()
+    with caplog.at_level(logging.WARNING):
+        await node.refresh()
+        assert [family.name for family in registry.collect()] == ["megaphone_up"]
+        assert registry.get_sample_value("megaphone_up") == 0
+        await node.refresh()
+    assert len(caplog.records) == 1
+    await node.refresh()
+    assert registry.get_sample_value("megaphone_node_uptime_seconds") == 1
+
+
+async def test_scrapes_that_come_at_once_ask_once() -> None:
+    asked = 0
+    answer = asyncio.Event()
+
+    async def call(*_: object) -> Any:
+        nonlocal asked
+        asked += 1
+        await answer.wait()
+        return {b"vm_processes": asked}
+
+    registry, node = collector(call)
+    scrapes = [asyncio.create_task(node.refresh()) for _ in range(5)]
+    await asyncio.sleep(0)
+    # One that goes away takes the answer from nobody.
+    scrapes[0].cancel()
+    answer.set()
+    await asyncio.gather(*scrapes[1:])
+    assert asked == 1
+    await node.refresh()
+    assert registry.get_sample_value("megaphone_vm_processes") == 2
+
+
+async def test_what_is_not_as_the_protocol_says_is_left_out() -> None:
+    registry, node = collector(
+        answering(
+            {
+                b"vm_processes": b"many",
+                b"vm_ports": [(b"x", 1)],
+                b"vm_memory_bytes": [
+                    (b"ets", 1),
+                    (b"atom", b"x"),
+                    (b"a", b"b", 3),
+                    4,
+                    (b"code", 5),
+                ],
+                b"vm_run_queue_tasks": 3,
+                b"of a later version": 1,
+                4: 5,
+            }
+        )
+    )
+    await node.refresh()
+    found = {
+        (sample.name, *sample.labels.values()): sample.value
+        for family in registry.collect()
+        for sample in family.samples
+    }
+    assert found == {
+        ("megaphone_up",): 1,
+        ("megaphone_vm_memory_bytes", "ets"): 1,
+        ("megaphone_vm_memory_bytes", "code"): 5,
+    }
+
+
+async def test_labels_may_hold_anything() -> None:
+    name = 'quote" back\\slash new\nline é \x01 {}'
+    registry, node = collector(
+        answering({b"node_info": [(name.encode(), b"\xff", Atom("x"), 25, 1)]})
+    )
+    await node.refresh()
+    families = text_string_to_metric_families(generate_latest(registry).decode())
+    (sample,) = [s for f in families for s in f.samples if s.name == "megaphone_node_info"]
+    assert sample.labels == {"node": name, "ejabberd": "�", "otp": "x", "megaphone": "25"}

@@ -1,0 +1,42 @@
+-module(megaphone_metrics_tests).
+
+-include_lib("eunit/include/eunit.hrl").
+
+%% Names are those of docs/metrics.md, and every value goes over the wire as docs/protocol.md says.
+shape_test() ->
+    Metrics = megaphone_metrics:all(),
+    ?assertMatch(#{<<"node_info">> := [{_, _, _, _, 1}], <<"vm_processes">> := _}, Metrics),
+    maps:foreach(fun(Name, Value) ->
+                         ?assert(is_binary(Name)),
+                         ?assert(is_value(Value), {Name, Value})
+                 end, Metrics).
+
+is_value(Rows) when is_list(Rows) ->
+    lists:all(fun(Row) ->
+                      [Number | Labels] = lists:reverse(tuple_to_list(Row)),
+                      is_number(Number) andalso Labels =/= []
+                          andalso lists:all(fun is_binary/1, Labels)
+              end, Rows);
+is_value(Value) ->
+    is_number(Value).
+
+%% A clock that is set, back or forth, changes nothing.
+uptime_is_monotonic_test() ->
+    #{<<"node_uptime_seconds">> := Uptime} = megaphone_metrics:all(),
+    {Milliseconds, _} = erlang:statistics(wall_clock),
+    ?assert(abs(Uptime - Milliseconds / 1000) < 5).
+
+a_part_that_fails_takes_nothing_with_it_test_() ->
+    {setup,
+     fun() -> megaphone_test:standin("-module(megaphone_vm). metrics() -> error(oops).") end,
+     fun megaphone_test:remove_standin/1,
+     ?_test(begin
+                Metrics = megaphone_metrics:all(),
+                ?assertMatch(#{<<"node_info">> := _}, Metrics),
+                ?assertNot(is_map_key(<<"vm_processes">>, Metrics))
+            end)}.
+
+%% What the port program gets.
+as_an_answer_test() ->
+    {ok, Binary} = megaphone_calls:answer(<<"node">>, metrics),
+    ?assertMatch(#{<<"node_info">> := _}, binary_to_term(Binary)).
