@@ -13,7 +13,7 @@ JOBS ?= 2
 help:  ## what there is (the default)
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup:  ## .venv from the lock, and Debian's ejabberd, Erlang, Prometheus where they are missing
+setup:  ## .venv from the lock, and Debian's packages (ejabberd, Erlang, Prometheus, Chromium)
 	@scripts/setup
 
 demo: setup  ## a private ejabberd, real clients, a personalised broadcast; ONCE=1 ends by itself
