@@ -23,6 +23,7 @@ from erlang_port.otp.runtime import Runtime
 from erlang_port.otp.supervision_tree import supervision_tree
 from erlang_port.otp.supervisor import ChildSpec, Flags, Tree
 from erlang_port.transports.fds import Disconnected, PortConnection
+from metrics.headroom import Headroom
 from metrics.node import NodeCollector
 from metrics.port import PortCollector
 from metrics.program import ProgramCollector
@@ -48,6 +49,7 @@ class Megaphone(Application):
         Supervisor
           port      PortConnection: its end is the program's end
           workers   Supervisor: a place for each worker process
+          headroom  Headroom: how many sessions the node could hold
           http      HttpServer
           servers   Supervisor: the operator's own gen_servers
 
@@ -71,15 +73,17 @@ class Megaphone(Application):
             configuration.workers, self._port.send_batch_answer, WorkerMetrics(registry)
         )
         http = HttpServer(configuration.http) if configuration.http.enabled else None
+        node = NodeCollector(registry, self._port.call)
+        headroom = Headroom(registry, node)
         state = Status(
             self._port,
             pool,
             http,
+            headroom,
             self._supervision_tree,
             lambda: len(Runtime.here().processes),
         )
 
-        node = NodeCollector(registry, self._port.call)
         PortCollector(registry, lambda: self._port.statistics() if self._port.connected else None)
         ProgramCollector(registry, __version__)
         service.register(self._port, pool)
@@ -89,6 +93,7 @@ class Megaphone(Application):
         children = [
             coroutine_child("port", self._keep_port, restart="temporary"),
             ChildSpec("workers", pool.start_link, type="supervisor", shutdown=4.0),
+            coroutine_child("headroom", headroom.run),
         ]
         if http is not None:
             http.add_routes(health.routes(state.reasons))

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from bridge.http.server import HttpServer
     from erlang_port.etf import Term
     from erlang_port.transports.fds import PortConnection
+    from metrics.headroom import Headroom
 
 #: The name that answers at this end, and the one that answers at the node's.
 NAME: Final = "bridge"
@@ -36,6 +37,7 @@ class Status:
         port: PortConnection,
         pool: WorkerPool,
         http: HttpServer | None,
+        headroom: Headroom,
         tree: Callable[[], dict[str, Any] | None],
         processes: Callable[[], int],
     ) -> None:
@@ -44,6 +46,7 @@ class Status:
         self._processes = processes
         self._pool = pool
         self._http = http
+        self._headroom = headroom
         self._started = time.monotonic()
 
     def register(self) -> None:
@@ -58,6 +61,7 @@ class Status:
     def own(self) -> dict[str, Any]:
         """Give the bridge's part."""
         workers = self._pool.status()
+        estimates = self._headroom.estimates()
         return {
             "bridge": {
                 "version": __version__,
@@ -71,6 +75,7 @@ class Status:
                 "workers": workers,
                 "worker_restarts": sum(worker["restarts"] for worker in workers),
                 "processes": self._processes(),
+                "capacity": estimates and [estimate._asdict() for estimate in estimates],
                 "tree": self._tree(),
             }
         }

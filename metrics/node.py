@@ -87,6 +87,11 @@ class NodeCollector(Collector):
             self._asking = asyncio.create_task(self._ask())
         await asyncio.shield(self._asking)
 
+    @property
+    def answer(self) -> Mapping[bytes, Term] | None:
+        """The newest answer, see docs/protocol.md; None when the node gave none."""
+        return self._answer
+
     async def _ask(self) -> None:
         try:
             answer = await self._call("node", Atom("metrics"), TIMEOUT)

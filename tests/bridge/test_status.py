@@ -9,13 +9,15 @@ from bridge.fanout.pool import WorkerPool
 from bridge.http.server import HttpServer
 from erlang_port.etf import Atom, ImproperList, decode, encode
 from erlang_port.transports.fds import CallError, Disconnected, PortConnection
+from metrics.headroom import Headroom
+from metrics.node import NodeCollector
 from metrics.registry import new_registry
 from metrics.workers import WorkerMetrics
 
 #: The keys of docs/protocol.md, "status".
 KEYS = {
     *("version", "python", "pid", "uptime_seconds", "http", "http_error", "rss_bytes"),
-    *("loop_lag_seconds", "workers", "worker_restarts", "processes", "tree"),
+    *("loop_lag_seconds", "workers", "worker_restarts", "processes", "capacity", "tree"),
 }
 
 
@@ -52,9 +54,10 @@ def port() -> Port:
 
 @pytest.fixture
 def whole(port: Port) -> status.Status:
-    metrics = WorkerMetrics(new_registry())
-    pool = WorkerPool(Workers(count=2), lambda _: None, metrics)
-    return status.Status(port, pool, HttpServer(Http()), lambda: None, lambda: 7)
+    registry = new_registry()
+    pool = WorkerPool(Workers(count=2), lambda _: None, WorkerMetrics(registry))
+    headroom = Headroom(registry, NodeCollector(registry, port.call))
+    return status.Status(port, pool, HttpServer(Http()), headroom, lambda: None, lambda: 7)
 
 
 def test_the_bridge_s_own_part_has_the_protocol_s_keys(whole: status.Status) -> None:

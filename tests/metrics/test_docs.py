@@ -5,11 +5,13 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from erlang_port.transports.fds import Statistics
+from metrics.headroom import Headroom
 from metrics.node import FAMILIES, NodeCollector
 from metrics.port import PortCollector
 from metrics.program import ProgramCollector
 from metrics.registry import new_registry
 from metrics.workers import BATCH_OUTCOMES, CHECK_OUTCOMES, STATES, WorkerMetrics
+from tests.metrics.answers import answer
 
 DOCS = Path(__file__).parents[2] / "docs" / "metrics.md"
 ROW = re.compile(r"^\| `(\w+)` \| (\w+) \|([^|]*)\|", re.MULTILINE)
@@ -22,10 +24,15 @@ async def everything(*_: object) -> dict[bytes, object]:
     }
 
 
+async def with_sessions(*_: object) -> dict[bytes, object]:
+    return answer(1000)
+
+
 @pytest.fixture
 async def whole_registry() -> CollectorRegistry:
     registry = new_registry()
     await NodeCollector(registry, everything).refresh()
+    await Headroom(registry, NodeCollector(new_registry(), with_sessions)).observe()
     PortCollector(registry, lambda: Statistics(*[1] * len(Statistics._fields)))
     ProgramCollector(registry, "0")
     WorkerMetrics(registry).observe(
