@@ -212,10 +212,10 @@ class Node:
     def _down(self, number: int, term: Term) -> None:
         found = self._monitors.get(number)
         if found is not None:
-            process, reference, _ = found
+            process, reference, wanted = found
             self._forget_monitor(number)
             target, reason = term
-            process.down(reference, target, reason)
+            process.down(reference, wanted if target is None else target, reason)
 
     # To the node.
 

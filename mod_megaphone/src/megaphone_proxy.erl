@@ -150,6 +150,9 @@ signal({Kind, Ref, Binary}, {Entries, Proxy = #proxy{callers = Callers, effects 
             IsCaller = fun(Pid) -> megaphone_callers:is_caller(Pid, Callers) end,
             {Result, Next} = megaphone_effects:do(Kind, Ref, Term, IsCaller, Effects),
             result(Result, Kind, Ref, Term, Entries, Proxy#proxy{effects = Next});
+        {error, _} when Kind =:= monitor ->
+            %% Nobody has a name that is no atom here.
+            {[{signal, down, Ref, {undefined, noproc}} | Entries], Proxy};
         {error, Reason} ->
             {Entries, complain(["its ", atom_to_list(Kind), " was dropped: it holds ",
                                 megaphone_protocol:describe(Reason)], Proxy)}

@@ -17,6 +17,7 @@ from collections.abc import Awaitable
 from erlang_port.etf import Atom
 from erlang_port.otp import gen_fsm, gen_server, gen_statem
 from erlang_port.otp.gen_server import Exit, GenServer, NoReply, Ok, Reply
+from erlang_port.otp.runtime import self as me
 
 MODULES = {"gen_fsm": gen_fsm, "gen_server": gen_server, "gen_statem": gen_statem}
 
@@ -38,6 +39,9 @@ class Caller(GenServer):
     async def handle_call(self, message, from_, state):
         if message == "events":
             return Reply(state, [])
+        if message == "monitor_unknown":
+            me().monitor(UNKNOWN)
+            return Reply(True, state)
         if message == "unknown":
             return Reply([await reason("door", UNKNOWN), await reason(UNKNOWN, 1)], state)
         module, function, arguments = message
@@ -50,6 +54,9 @@ class Caller(GenServer):
         return Reply(answer, state)
 
     def handle_info(self, info, state):
+        match info:
+            case ("DOWN", _, "process", target, reason):
+                return NoReply([*state, (target.encode(), reason)])
         return NoReply([*state, info])
 """
 
@@ -141,6 +148,12 @@ def test_what_is_not_allowed_is_refused_and_logged(node):
 def test_what_the_node_does_not_know_fails_its_own_call_and_at_once(node):
     seen = node.eval("gen_server:call(caller, unknown, 2000)")
     assert re.fullmatch(r'\[\{badarg,<<"the request is no term, or .*">>\},noproc\]', seen), seen
+
+
+def test_a_monitor_of_what_the_node_does_not_know_fires(node):
+    assert node.eval("gen_server:call(caller, monitor_unknown)") == "true"
+    down = '[{<<"an_atom_that_no_node_knows_4712">>,noproc}]'
+    wait_until(lambda: node.eval("gen_server:call(caller, events)") == down, 10)
 
 
 def test_a_process_of_pythons_travels_as_its_proxy(machines):

@@ -201,6 +201,13 @@ an_undecodable_reason_test_() ->
         receive {'DOWN', Ref, process, Proxy, Reason} -> ?assertEqual({bad_reason, not_a_term}, Reason) end
     end).
 
+%% Nobody has a name that is no atom here.
+a_monitor_that_the_node_cannot_decode_test_() ->
+    with(fun(_, Proxy) ->
+        true = call(Proxy, {raw, monitor, <<131, 119, 9, "zzqzzqzzr">>}),
+        megaphone_test:until(fun() -> lists:member({down, 0, {undefined, noproc}}, proxy_test:seen(Proxy)) end)
+    end).
+
 %% Whoever waits, waits no longer.
 disconnected_test_() ->
     proxy_test:connected(#{}, #{}, fun(_) ->
