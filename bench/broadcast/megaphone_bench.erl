@@ -5,7 +5,7 @@
 %%% of sending meet the same processes, so a message costs the same at its end.
 -module(megaphone_bench).
 
--export([start/2, opened/0, round/2, close/0]).
+-export([prepare/2, open/1, opened/0, round/2, close/0]).
 
 -include("xmpp.hrl").
 
@@ -30,15 +30,22 @@
                times :: atomics:atomics_ref(),
                counts :: counters:counters_ref()}).
 
-%% @doc Begins to open Count sessions at Host; see opened/0.
--spec start(pos_integer(), binary()) -> ok.
-start(Count, Host) ->
+%% @doc Makes room for Count sessions at Host and opens none.
+-spec prepare(pos_integer(), binary()) -> ok.
+prepare(Count, Host) ->
     Sink = #sink{index = 0, own = <<>>, seen = atomics:new(Count, []),
                  times = atomics:new(Count, []),
                  counts = counters:new(?OPENED, [write_concurrency])},
-    Openers = [spawn(fun() -> opener(First, Count, Host, Sink) end)
+    Openers = [spawn(fun() -> opener(First, Host, Sink, []) end)
                || First <- lists:seq(1, ?OPENERS)],
     persistent_term:put(?MODULE, {Count, Host, Sink, Openers}).
+
+%% @doc Begins to open sessions until there are Count of them; see opened/0.
+-spec open(pos_integer()) -> ok.
+open(Count) ->
+    {Most, _, _, Openers} = persistent_term:get(?MODULE),
+    true = Count =< Most,
+    lists:foreach(fun(Opener) -> Opener ! {open, Count} end, Openers).
 
 -spec opened() -> non_neg_integer().
 opened() ->
@@ -133,20 +140,20 @@ seconds(Native) ->
 
 %% Sessions.
 
-opener(First, Count, Host, Sink) ->
-    Sinks = [open(Index, Host, Sink) || Index <- lists:seq(First, Count, ?OPENERS)],
-    opened(Sinks).
-
-opened(Sinks) ->
+opener(Next, Host, Sink, Sinks) ->
     receive
+        {open, Count} ->
+            Indexes = lists:seq(Next, Count, ?OPENERS),
+            Opened = [open(Index, Host, Sink) || Index <- Indexes],
+            opener(Next + length(Indexes) * ?OPENERS, Host, Sink, Opened ++ Sinks);
         {settle, From, Ref} ->
-            _ = [Sink ! {settle, self()} || Sink <- Sinks],
-            _ = [receive {settled, Sink} -> ok end || Sink <- Sinks],
+            _ = [One ! {settle, self()} || One <- Sinks],
+            _ = [receive {settled, One} -> ok end || One <- Sinks],
             From ! {settled, Ref},
-            opened(Sinks);
+            opener(Next, Host, Sink, Sinks);
         close ->
-            Monitors = [begin Monitor = monitor(process, Sink), Sink ! close, Monitor end
-                        || Sink <- Sinks],
+            Monitors = [begin Monitor = monitor(process, One), One ! close, Monitor end
+                        || One <- Sinks],
             _ = [receive {'DOWN', Monitor, process, _, _} -> ok end || Monitor <- Monitors]
     end.
 

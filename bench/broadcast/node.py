@@ -76,8 +76,12 @@ class MeasuredNode:
     ) -> None:
         self._end()
 
+    def prepare_sessions(self, count: int) -> None:
+        """Makes room for so many sessions, and opens none."""
+        self._expect("ok", self.node.eval(f'megaphone_bench:prepare({count}, <<"{self._host}">>)'))
+
     def open_sessions(self, count: int, progress: Callable[[int], object]) -> float:
-        """Opens the sessions.
+        """Opens sessions until there are so many; there must be room for them.
 
         Args:
             count: How many.
@@ -87,7 +91,7 @@ class MeasuredNode:
             Seconds that it took.
         """
         begin = time.monotonic()
-        self._expect("ok", self.node.eval(f'megaphone_bench:start({count}, <<"{self._host}">>)'))
+        self._expect("ok", self.node.eval(f"megaphone_bench:open({count})"))
         while (opened := int(self.node.eval("megaphone_bench:opened()", timeout=60))) < count:
             progress(opened)
             if time.monotonic() - begin > OPEN_TIMEOUT:

@@ -76,6 +76,7 @@ def measure(chosen: argparse.Namespace, console: Console) -> dict[str, Any]:
         with MeasuredNode(options=chosen.option) as node:
             progress.update(booting, completed=1)
             opening = progress.add_task("sessions", total=sessions)
+            node.prepare_sessions(sessions)
             opened = node.open_sessions(
                 sessions, lambda count: progress.update(opening, completed=count)
             )

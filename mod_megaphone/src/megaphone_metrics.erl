@@ -16,7 +16,7 @@
 -type value() :: number() | [tuple()].
 
 %% Who has something to tell: each has a `metrics/0` of type metrics().
--define(PARTS, [megaphone_vm]).
+-define(PARTS, [megaphone_vm, megaphone_system]).
 
 %% @doc Everything, in well under the time that a scrape may take.
 -spec all() -> metrics().

@@ -1,0 +1,1 @@
+"""Whether the capacity estimate is right: predict, then open the sessions."""
