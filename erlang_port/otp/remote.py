@@ -199,13 +199,13 @@ class Node:
             caller = NodeCaller(self, process.id, signal.ref, None)
             process.send((gen.SYSTEM, gen.From(pid, caller), request))
         elif kind == "exit":
-            sender, reason = term
-            if sender == self._proxies.get(process.id):
-                # The proxy itself was killed.
-                del self._proxies[process.id]
-                process.end(reason)
-            else:
-                process.signal(sender, reason)
+            process.signal(*term)
+        elif kind == "link_exit":
+            process.link_gone(*term)
+        elif kind == "gone":
+            # There is nobody to be told at the node.
+            self._proxies.pop(process.id, None)
+            process.end(term)
         elif kind == "down":
             self._down(signal.ref, term)
 

@@ -106,7 +106,7 @@ down(Monitor, Processes = #processes{numbers = Numbers, monitors = Monitors, unt
         {Process, RestMonitors} ->
             {#process{pid = Pid, ended = Ended}, RestNumbers} = maps:take(Process, Numbers),
             true = ets:delete(?MODULE, Pid),
-            News = [megaphone_signals:encode(Process, exit, 0, {Pid, killed}) || not Ended],
+            News = [megaphone_signals:encode(Process, gone, 0, killed) || not Ended],
             {ok, Processes#processes{numbers = RestNumbers, monitors = RestMonitors,
                                      untold = lists:foldl(fun megaphone_signals:add/2, Untold, News)}};
         error ->

@@ -117,8 +117,13 @@ message({system, {Pid, _} = From, Request}, Entries, Proxy) when is_pid(Pid) ->
     {[{call, system, From, Request, infinity} | Entries], Proxy};
 message({'EXIT', Parent, Reason}, _Entries, #proxy{parent = Parent}) ->
     exit(Reason);
-message({'EXIT', From, Reason}, Entries, Proxy) ->
-    {[{signal, exit, 0, {From, Reason}} | Entries], Proxy};
+message({'EXIT', From, Reason}, Entries, Proxy = #proxy{effects = Effects}) ->
+    {What, Rest} = megaphone_effects:exited(From, Effects),
+    Kind = case What of
+               link -> link_exit;
+               signal -> exit
+           end,
+    {[{signal, Kind, 0, {From, Reason}} | Entries], Proxy#proxy{effects = Rest}};
 message({'DOWN', Owner, process, _, _}, _Entries, Proxy = #proxy{owner = Owner}) ->
     finish(disconnected, Proxy);
 message({'DOWN', Monitor, process, _, Reason} = Message, Entries, Proxy = #proxy{effects = Effects}) ->
@@ -166,6 +171,7 @@ result({refused, Why}, Kind, Ref, Term, Entries, Proxy) ->
     Complained = complain(["its ", atom_to_list(Kind), " was refused: ", Why], Proxy),
     case Kind of
         monitor -> {[{signal, down, Ref, {Term, refused}} | Entries], Complained};
+        link -> {[{signal, link_exit, 0, {Term, refused}} | Entries], Complained};
         _ -> {Entries, Complained}
     end.
 

@@ -11,7 +11,7 @@
 -define(OVERHEAD, 18).
 
 -type kind() :: call | cast | event | all_event | sync_event | sync_all_event | info | system
-              | exit | down.
+              | exit | link_exit | gone | down.
 -type encoded() :: {Bytes :: pos_integer(), iodata()}.
 -opaque batch() :: {Count :: non_neg_integer(), Bytes :: non_neg_integer(), iodata()}.
 

@@ -66,6 +66,8 @@ class Strange(GenServer):
             case ("link", target):
                 self_().link(target)
                 return Reply(Atom("ok"), state)
+            case "links":
+                return Reply(len(self_().links), state)
             case ("ask", target, question):
                 return self.ask(target, question, state)
             case ("wait", int(milliseconds)):
@@ -218,6 +220,27 @@ def test_python_monitors_and_calls_what_is_allowed(node):
     refused = call(node, "{ask, ejabberd_sm, hello}")
     assert refused.startswith("{exit,{{refused,")
     assert "ejabberd_sm" in log(node)
+
+
+def test_a_link_of_pythons_is_gone_with_its_other_end_and_with_nothing_else(node):
+    assert call(node, "trap") == "ok"
+    # Its parent has one.
+    links = int(call(node, "links"))
+    node.eval(
+        "begin P = spawn(fun F() -> receive {exit, R} -> exit(whereis(strange), R), F();"
+        " stop -> exit(stopped_too) end end), register(allowed, P), ok end"
+    )
+    assert call(node, "{link, whereis(allowed)}") == "ok"
+    node.eval("begin allowed ! {exit, by_hand}, ok end")
+    wait_until(lambda: ",by_hand}" in call(node, "events"), 5)
+    assert call(node, "links") == str(links + 1)
+    node.eval("begin allowed ! stop, ok end")
+    wait_until(lambda: ",stopped_too}" in call(node, "events"), 5)
+    assert call(node, "links") == str(links)
+    # What may not be linked to.
+    assert call(node, "{link, whereis(ejabberd_sm)}") == "ok"
+    wait_until(lambda: ",refused}" in call(node, "events"), 5)
+    assert call(node, "links") == str(links)
 
 
 def test_a_call_whose_time_is_over_is_not_begun(node):

@@ -72,6 +72,38 @@ listed_test_() ->
         ?assertEqual(noproc, proxy_test:ended(Named))
     end).
 
+links_test_() ->
+    with(#{allowed_processes => all}, fun(Named) ->
+        false = process_flag(trap_exit, true),
+        Spawn = fun() -> spawn(fun() -> receive {stop, Why} -> exit(Why) end end) end,
+        %% The link is gone, and its exit signal is in the mailbox.
+        End = fun(Pid, Why) ->
+                      Pid ! {stop, Why},
+                      megaphone_test:until(fun() -> {messages, All} = process_info(self(), messages),
+                                                    lists:member({'EXIT', Pid, Why}, All) end)
+              end,
+        {ok, One} = do(link, 0, Named, new()),
+        ?assertEqual({signal, One}, megaphone_effects:exited(Named, One)),
+        ?assertEqual({ok, new()}, do(unlink, 0, Named, One)),
+        {links, Links} = process_info(self(), links),
+        ?assertNot(lists:member(Named, Links)),
+        ?assertEqual({signal, new()}, megaphone_effects:exited(Named, new())),
+        ?assertEqual({ok, new()}, do(link, 0, self(), new())),
+
+        Ends = Spawn(),
+        {ok, Two} = do(link, 0, Ends, new()),
+        End(Ends, its_end),
+        ?assertEqual({link, new()}, megaphone_effects:exited(Ends, Two)),
+        receive {'EXIT', Ends, its_end} -> ok end,
+        %% Once a link is taken back it has no effect, though its other end had ended before.
+        Ended = Spawn(),
+        {ok, Three} = do(link, 0, Ended, new()),
+        End(Ended, its_end),
+        ?assertEqual({ok, new()}, do(unlink, 0, Ended, Three)),
+        receive Message -> error({unexpected, Message}) after 20 -> ok end,
+        true = process_flag(trap_exit, false)
+    end).
+
 monitors_test_() ->
     with(#{allowed_processes => [effects_named, effects_nobody]}, fun(Named) ->
         {ok, One} = do(monitor, 7, effects_named, new()),

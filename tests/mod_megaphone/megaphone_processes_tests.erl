@@ -79,8 +79,8 @@ down_test_() ->
         ?assertEqual({[], full}, Full),
         {[], {[Batch], room}, Told} = megaphone_processes:release({[], room}, Down),
         <<_:32, Payload/binary>> = iolist_to_binary(megaphone_signals:frame(Batch)),
-        {signals, [{2, exit, 0, Binary}]} = binary_to_term(Payload),
-        ?assertEqual({Two, killed}, binary_to_term(Binary)),
+        {signals, [{2, gone, 0, Binary}]} = binary_to_term(Payload),
+        ?assertEqual(killed, binary_to_term(Binary)),
         ?assertMatch({[], {[], room}, _}, megaphone_processes:release({[], room}, Told)),
         ?assertEqual(error, megaphone_processes:down(make_ref(), Told))
     end).

@@ -50,7 +50,7 @@ the_proxies_end_test_() ->
         ?assertMatch({error, {noproc, _}}, proxy_test:start(2)),
         {ok, _} = megaphone_proxies:start_link(),
         {ok, Again} = proxy_test:start(1),
-        ?assertMatch([{exit, 0, {Proxy, killed}}], proxy_test:seen(Again))
+        ?assertMatch([{gone, 0, killed}], proxy_test:seen(Again))
     end).
 
 bounded_test_() ->

@@ -159,6 +159,24 @@ exit_signals_test_() ->
         megaphone_test:until(fun() -> lists:last(seen(Proxy)) =:= {exit, {Linked, its_own}} end)
     end).
 
+%% A link that Python made is gone with its other end; exit/2 leaves it, and so does who only unlinks.
+links_test_() ->
+    with(fun(_, Proxy) ->
+        [{ok, One}, {ok, Two}] = [proxy_test:start(N) || N <- [2, 3]],
+        proxy_test:do(Proxy, [{link, 0, One}, {link, 0, Two}, {link, 0, Proxy}]),
+        exit(Proxy, not_linked),
+        proxy_test:do(One, [{exit_signal, 0, {Proxy, by_hand}}]),
+        proxy_test:do(Proxy, [{unlink, 0, Two}]),
+        [catch proxy_test:do(Other, [{exit, 0, its_end}]) || Other <- [One, Two]],
+        megaphone_test:until(fun() -> length(seen(Proxy)) >= 3 end),
+        ?assertEqual([{exit, {self(), not_linked}}, {exit, {One, by_hand}}, {link_exit, {One, its_end}}],
+                     seen(Proxy)),
+        %% Who has ended already, and is no proxy any more.
+        proxy_test:option(allowed_processes, all),
+        proxy_test:do(Proxy, [{link, 0, One}]),
+        megaphone_test:until(fun() -> lists:last(seen(Proxy)) =:= {link_exit, {One, noproc}} end)
+    end).
+
 killed_test_() ->
     with(fun(_, Proxy) ->
         {ok, Other} = proxy_test:start(2),
@@ -170,7 +188,7 @@ killed_test_() ->
         megaphone_test:until(fun() -> 1 =:= maps:get(<<"processes">>, megaphone_port:status()) end),
         ?assertEqual([], seen(Other)),
         {ok, Again} = proxy_test:start(1),
-        ?assertEqual([{exit, {Proxy, killed}}], [S || S = {exit, _} <- seen(Again)])
+        ?assertEqual([{gone, killed}], [S || S = {Kind, _} <- seen(Again), Kind =/= call])
     end).
 
 %% Links and monitors see the reason as Python gave it; nothing of it is in the log.
@@ -191,7 +209,7 @@ ends_test_() ->
          ?assert(Reason =:= kill orelse [] =:= megaphone_test:logged("megaphone_proxy")),
          %% Its number is free of it: nothing more is said about the end.
          {ok, Again} = proxy_test:start(1),
-         ?assertEqual([], [S || S = {exit, _} <- seen(Again)])
+         ?assertEqual([], [S || S = {gone, _} <- seen(Again)])
      end) || Reason <- [normal, shutdown, {shutdown, 1}, {crash, <<"a secret">>}, kill]].
 
 an_undecodable_reason_test_() ->
@@ -266,7 +284,8 @@ reach_test_() ->
                               {exit_signal, 0, {Stranger, kill}}, {monitor, 5, Stranger}, {link, 0, nonsense},
                               {send, 0, nonsense}, {unlink, 0, whereis(megaphone_proxies)}]),
         ?assert(is_process_alive(Stranger)),
-        ?assert(lists:member({down, 5, {Stranger, refused}}, proxy_test:seen(Proxy))),
+        [?assert(lists:member(Told, proxy_test:seen(Proxy)))
+         || Told <- [{down, 5, {Stranger, refused}}, {link_exit, 0, {nonsense, refused}}]],
         %% One line a second.
         ?assert(length(megaphone_test:logged("was refused")) =< 2),
 

@@ -8,7 +8,8 @@ import asyncio
 
 import pytest
 
-from erlang_port.etf import Atom, decode
+from erlang_port.etf import Atom, decode, encode
+from erlang_port.messages import Signal
 from erlang_port.otp.remote import attach
 from erlang_port.otp.runtime import Runtime
 from erlang_port.otp.runtime import self as running
@@ -90,6 +91,11 @@ def nothing_left(node):
     return not any(kept) and not node._outgoing
 
 
+def take(node, process, kind, term, ref=0):
+    """Has a signal of the node's come."""
+    node.take([Signal(process.id, kind, ref, encode(term))])
+
+
 SOMEBODY = pid(1)
 
 
@@ -166,4 +172,103 @@ async def test_a_link_without_a_proxy_ends_who_traps_no_exits(runtime, node, por
     await turns()
     assert process.exit_reason == "noconnection"
     assert not port.sent
+    assert nothing_left(node)
+
+
+# Links.
+
+
+@as_process
+async def test_a_link_is_gone_with_its_other_end(node, port):
+    me = running()
+    me.link(SOMEBODY)
+    await turns()
+    assert port.of(me) == [("link", 0, SOMEBODY)]
+    # exit/2 of who is linked, and of who is not.
+    take(node, me, "exit", (SOMEBODY, Atom("by_hand")))
+    take(node, me, "exit", (pid(2), Atom("by_hand")))
+    assert await me.receive(1) == ("EXIT", SOMEBODY, "by_hand")
+    assert await me.receive(1) == ("EXIT", pid(2), "by_hand")
+    assert me.links == {SOMEBODY}
+    take(node, me, "link_exit", (SOMEBODY, Atom("normal")))
+    assert await me.receive(1) == ("EXIT", SOMEBODY, "normal")
+    assert not me.links
+
+
+@as_process
+async def test_a_link_that_is_taken_back_has_no_effect(node, port):
+    me = running()
+    me.link(SOMEBODY)
+    me.unlink(SOMEBODY)
+    # It ended before it heard of that.
+    take(node, me, "link_exit", (SOMEBODY, Atom("broken")))
+    assert not me.mailbox
+    me.link(SOMEBODY)
+    take(node, me, "link_exit", (SOMEBODY, Atom("noproc")))
+    assert await me.receive(1) == ("EXIT", SOMEBODY, "noproc")
+    assert not me.links
+    await turns()
+    assert port.of(me) == [("link", 0, SOMEBODY), ("unlink", 0, SOMEBODY), ("link", 0, SOMEBODY)]
+
+
+async def test_a_normal_end_takes_the_link_of_who_traps_no_exits(runtime, node):
+    process = idle(runtime)
+    process.link(SOMEBODY)
+    take(node, process, "link_exit", (SOMEBODY, Atom("normal")))
+    assert process.alive
+    assert not process.links
+    process.link(SOMEBODY)
+    take(node, process, "exit", (SOMEBODY, Atom("normal")))
+    assert process.links == {SOMEBODY}
+    take(node, process, "link_exit", (SOMEBODY, Atom("broken")))
+    assert process.exit_reason == "broken"
+
+
+@as_process
+async def test_links_among_processes_of_the_runtime(runtime):
+    me, other = running(), idle(runtime)
+    me.link(other)
+    me.exit(Atom("by_hand"), other)
+    assert await me.receive(1) == ("EXIT", other, "by_hand")
+    assert me.links == {other}
+    other.exit("kill")
+    assert await me.receive(1) == ("EXIT", other, "killed")
+    assert not me.links
+
+
+async def test_a_proxy_that_is_gone_ends_its_process(runtime, node, port):
+    process = idle(runtime)
+    process.trap_exit = True
+    await node.expose(process)
+    take(node, process, "gone", Atom("killed"))
+    assert process.exit_reason == "killed"
+    await turns()
+    assert not port.sent
+    assert nothing_left(node)
+
+
+async def test_a_proxy_that_is_gone_before_its_pid_is_known(runtime, node, port):
+    process = idle(runtime)
+    port.held = True
+    exposing = asyncio.create_task(node.expose(process))
+    await turns()
+    take(node, process, "gone", Atom("killed"))
+    port.release()
+    await exposing
+    await turns()
+    assert process.exit_reason == "killed"
+    assert nothing_left(node)
+
+
+async def test_an_exit_signal_of_its_own_leaves_the_proxy_to_be_ended(runtime, node, port):
+    process = idle(runtime)
+    proxy = await node.expose(process)
+    node.exit(process, proxy, Atom("by_hand"))
+    # It comes back from there.
+    take(node, process, "exit", (proxy, Atom("by_hand")))
+    await turns()
+    assert port.of(process) == [
+        ("exit_signal", 0, (proxy, "by_hand")),
+        ("exit", 0, "by_hand"),
+    ]
     assert nothing_left(node)
