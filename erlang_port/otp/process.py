@@ -44,6 +44,10 @@ _EXIT: Final = Atom("EXIT")
 _DOWN: Final = Atom("DOWN")
 _PROCESS: Final = Atom("process")
 
+#: What a process may raise is its end and nobody else's: not the program's, and not the turns' of
+#: others, which an exception that is no `Exception` would take along.
+_FAILURES: Final = (Exception, asyncio.CancelledError, SystemExit)
+
 #: The mailbox of all that have no message: an empty deque of its own takes 760 bytes.
 NOTHING: Final[deque[Term]] = deque(maxlen=0)
 
@@ -177,7 +181,7 @@ class Process:
                 if waiting is not None:
                     self.run(waiting)
                     return
-        except Exception as error:  # noqa: BLE001  # whatever a process raises is its end
+        except _FAILURES as error:
             self.end(of_exception(error))
             return
         finally:
@@ -199,13 +203,14 @@ class Process:
     async def _drive(self, coroutine: Coroutine[Any, Any, None]) -> None:
         try:
             await coroutine
-        except asyncio.CancelledError:
-            if self.exit_reason is None:
-                # Not by an exit signal: the loop is being taken down.
-                self.end(KILLED)
-                raise
-        except Exception as error:  # noqa: BLE001  # whatever a process raises is its end
-            self.end(of_exception(error))
+        except _FAILURES as error:
+            if isinstance(error, asyncio.CancelledError) and _is_cancelled():
+                if self.exit_reason is None:
+                    # Not by an exit signal: the loop is being taken down.
+                    self.end(KILLED)
+                    raise
+            else:
+                self.end(of_exception(error))
         self._task = None
         if self.exit_reason is not None:
             return
@@ -418,6 +423,12 @@ def discard_arguments(coroutine: Coroutine[Any, Any, Any]) -> None:
     for value in inspect.getcoroutinelocals(coroutine).values():
         if inspect.iscoroutine(value) and inspect.getcoroutinestate(value) == _CREATED:
             discard(value)
+
+
+def _is_cancelled() -> bool:
+    """Whether the task that runs now has been cancelled itself, and not what it waits for."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def current_task() -> asyncio.Task[Any] | None:

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 from itertools import pairwise
+from sys import exit as sys_exit
 
 import pytest
 
@@ -153,6 +154,53 @@ async def test_who_is_idle_has_no_mailbox_of_its_own():
         assert server.mailbox is NOTHING
         server.exit("kill")
     assert not NOTHING
+
+
+def cancelled():
+    """A future that gives `CancelledError` to who asks."""
+    future = asyncio.get_running_loop().create_future()
+    future.cancel()
+    return future
+
+
+FAILURES = {
+    "CancelledError": lambda: cancelled().result(),
+    "SystemExit": lambda: sys_exit("on purpose"),
+    "ValueError": lambda: int("on purpose"),
+}
+
+
+@pytest.mark.parametrize("kind", FAILURES)
+async def test_whatever_a_message_raises_is_the_end_of_its_process_only(kind):
+    class Failing(GenServer[None]):
+        def init(self, _args):
+            return Ok(None)
+
+        def handle_cast(self, message, state):
+            FAILURES[message]()
+            return NoReply(state)
+
+    failing, other = await gen_server.start(Failing), await gen_server.start(Failing)
+    gen_server.cast(failing, kind)
+    gen_server.cast(other, kind)
+    for process in (failing, other):
+        (tag, name, _), _ = await end_of(process)
+        assert (tag, name) == ("python_error", kind.encode())
+
+
+@pytest.mark.parametrize("kind", FAILURES)
+async def test_whatever_a_coroutine_raises_is_the_end_of_its_process_only(spawn, kind):
+    async def body():
+        await asyncio.sleep(0)
+        FAILURES[kind]()
+
+    async def waits():
+        await cancelled()
+
+    (tag, name, _), _ = await end_of(spawn(body))
+    assert (tag, name) == ("python_error", kind.encode())
+    (tag, name, _), _ = await end_of(spawn(waits))
+    assert (tag, name) == ("python_error", b"CancelledError")
 
 
 async def test_what_is_put_back_comes_first(spawn):
