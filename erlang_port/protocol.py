@@ -22,7 +22,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple, TypeAlias, TypeVar
 
-from erlang_port.etf import EtfError, Term
+from erlang_port.etf import Atom, EtfError, Term, encode
 from erlang_port.frames import HEADER, MAX_BEFORE_HELLO, MAX_FRAME, FrameError, FrameReader, frame
 from erlang_port.messages import (
     CAPABILITIES,
@@ -63,6 +63,8 @@ _ENVELOPE = 64
 _REPLY_OVERHEAD = 32
 #: What a signal takes in a frame beside its own bytes, at most.
 _SIGNAL_OVERHEAD = 64
+#: The signals that end a call or a proxy, and what they become when they cannot be sent.
+_ENDS = {"reply": "refuse", "refuse": "refuse", "exit": "exit"}
 #: Credit is counted up to this many bytes; a node that gives more gives enough.
 _MAX_CREDIT = 1 << 40
 #: The longest heartbeat interval and timeout that make sense, milliseconds: an hour.
@@ -290,16 +292,27 @@ class Protocol:
         ):
             self.send(Replies(group))
 
-    def signal(self, signals: Sequence[Signal]) -> None:
+    def signal(self, signals: Sequence[Signal]) -> list[Signal]:
         """Queue signals, in as few frames as hold them.
 
-        Raises:
-            Overload: Too much waits for credit, or one is longer than a frame; those from there on
-                were not queued.
+        A caller is answered and a proxy ends in any case: where there is no room, or no frame that
+        holds it, a reply becomes a refusal with the reason `overload` or `{too_large, Bytes}`, and
+        too long a reason that one. These wait beyond the bound: there is one of each.
+
+        Returns:
+            The others for which there is no room, or which no frame holds: they are lost.
         """
         limit = self._max_frame() - _ENVELOPE
+        lost: list[Signal] = []
         for group in _grouped(signals, lambda one: len(one.payload) + _SIGNAL_OVERHEAD, limit):
-            self.send(Signals(group))
+            try:
+                self.send(Signals(group))
+            except Overload:
+                ends = [_ending(one, limit) for one in group if one.kind in _ENDS]
+                lost += [one for one in group if one.kind not in _ENDS]
+                if ends:
+                    self._queue_payload(encode_message(Signals(ends)), None)
+        return lost
 
     def send(self, message: Message) -> None:
         """Queue a message.
@@ -362,6 +375,18 @@ def _fitting(reply: Reply, limit: int) -> Reply:
         return reply
     text = f"the answer has {len(reply.answer)} bytes, more than a frame holds"
     return Reply(reply.id, False, error_answer("crash", text))
+
+
+def _ending(signal: Signal, limit: int) -> Signal:
+    """What takes the place of a signal of `_ENDS` that could not be queued."""
+    size = len(signal.payload)
+    if size + _SIGNAL_OVERHEAD > limit:
+        reason: Term = (Atom("too_large"), size)
+    elif signal.kind == "reply":
+        reason = Atom("overload")
+    else:
+        return signal
+    return signal._replace(kind=_ENDS[signal.kind], payload=encode(reason))
 
 
 def _grouped(items: Iterable[_T], cost: Callable[[_T], int], limit: int) -> Iterator[list[_T]]:

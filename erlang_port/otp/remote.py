@@ -61,8 +61,8 @@ _REQUESTS: Final = {kind: Atom(name) for name, kind in _CALLS.items()}
 class Port(Protocol):
     """What of the connection to the node is used here."""
 
-    def send_signals(self, signals: Sequence[Signal]) -> None:
-        """Send signals in as few frames as hold them."""
+    def send_signals(self, signals: Sequence[Signal]) -> Sequence[Signal]:
+        """Send signals in as few frames as hold them; those that are lost."""
 
     async def call(self, name: str, request: Term, timeout: float) -> Term:
         """Call a name at the node."""
@@ -350,14 +350,15 @@ class Node:
         except Exit as error:
             _log.warning("%s cannot reach the node: %s", process.label, error.reason)
             for signal in self._waiting.pop(process.id, ()):
-                self._lost(process, signal)
+                self._lost(signal)
 
-    def _lost(self, process: Process, signal: Signal) -> None:
-        """Tell a process what became of a signal that the node does not get.
+    def _lost(self, signal: Signal) -> None:
+        """Tell its process what became of a signal that the node does not get.
 
         As in OTP when there is no connection to a node: links and monitors are told, messages lost.
         """
-        if signal.kind == "link":
+        process = self._runtime.processes.get(signal.process)
+        if signal.kind == "link" and process is not None:
             process.link_gone(decode(signal.payload), _NOCONNECTION)
         elif signal.kind == "monitor":
             self._down(signal.ref, (decode(signal.payload), _NOCONNECTION))
@@ -375,8 +376,10 @@ class Node:
 
     def _flush(self) -> None:
         signals, self._outgoing = self._outgoing, []
-        if signals:
-            self._port.send_signals(signals)
+        if signals and (lost := self._port.send_signals(signals)):
+            _log.warning("%d signals to the node are lost: no frame or queue holds them", len(lost))
+            for signal in lost:
+                self._lost(signal)
 
 
 def attach(runtime: Runtime, port: Port, name: str) -> Node:

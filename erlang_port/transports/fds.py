@@ -207,15 +207,16 @@ class PortConnection:
             with contextlib.suppress(Overload), self._exclusive as protocol:
                 protocol.send(Cast(name.encode(), message))
 
-    def send_signals(self, signals: Sequence[Signal]) -> None:
+    def send_signals(self, signals: Sequence[Signal]) -> Sequence[Signal]:
         """Send signals, in as few frames as hold them; nothing when there is no connection.
 
-        Raises:
-            Overload: Too much waits for the node, or one is longer than a frame.
+        Returns:
+            Those that are lost; see `erlang_port.protocol.Protocol.signal`.
         """
-        if self.connected:
-            with self._exclusive as protocol:
-                protocol.signal(signals)
+        if not self.connected:
+            return ()
+        with self._exclusive as protocol:
+            return protocol.signal(signals)
 
     def send_batch_answer(self, payload: bytes) -> None:
         """Send a `batch_done` or `batch_failed` on; nothing when there is no connection.

@@ -44,6 +44,8 @@ class Strange(GenServer):
         match message:
             case "unknown_atom":
                 return Reply(Atom("an_atom_that_no_node_has_ever_heard_of_4711"), state)
+            case "large":
+                return Reply(b"x" * 5_000_000, state)
             case "trap":
                 self_().trap_exit = True
                 return Reply(Atom("ok"), state)
@@ -154,6 +156,14 @@ def test_by_global_name_and_by_pid(node):
 def test_an_answer_that_the_node_cannot_take_fails_its_own_caller_only(node):
     assert caught(node, "gen_server:call(strange, unknown_atom)").startswith("{exit,{{bad_reply,")
     assert call(node, "{still, here}") == "{still,here}"
+
+
+def test_an_answer_that_no_frame_holds_fails_its_own_caller_only(node):
+    before = status(node)["port"]["os_pid"]
+    seen = caught(node, "gen_server:call(strange, large)")
+    assert seen.startswith("{exit,{{too_large,5000006},{gen_server,call,")
+    assert call(node, "{still, here}") == "{still,here}"
+    assert status(node)["port"]["os_pid"] == before
 
 
 def test_a_crash_carries_the_traceback_and_the_supervisor_restarts(node):

@@ -241,6 +241,60 @@ def test_answers_are_split_over_frames_and_one_that_fits_none_is_an_error_for_it
     assert b"more than a frame" in text
 
 
+def signalled(protocol):
+    """The signals that the protocol lets out now: number, kind, and the reason of an end."""
+    return [
+        (s.ref, s.kind, decode(s.payload) if s.kind in {"refuse", "exit"} else len(s.payload))
+        for message in sent(protocol)
+        for s in message.signals
+    ]
+
+
+LONG, SHORT = encode(b"x" * 2_000_000), encode(b"short")
+
+
+def test_a_signal_that_no_frame_holds_is_lost_but_calls_and_proxies_end():
+    protocol = greeted()
+    signals = [
+        Signal(1, "send", 1, SHORT),
+        Signal(1, "reply", 2, LONG),
+        Signal(1, "refuse", 3, LONG),
+        Signal(1, "cast", 4, LONG),
+        Signal(2, "exit", 0, LONG),
+        Signal(3, "exit", 0, encode(Atom("normal"))),
+    ]
+    assert protocol.signal(signals) == [signals[3]]
+    too_large = ("too_large", len(LONG))
+    assert signalled(protocol) == [
+        (1, "send", len(SHORT)),
+        (2, "refuse", too_large),
+        (3, "refuse", too_large),
+        (0, "exit", too_large),
+        (0, "exit", "normal"),
+    ]
+
+
+def test_without_room_signals_are_lost_but_calls_and_proxies_end():
+    protocol = greeted()
+    full = [Signal(1, "cast", 0, encode(b"x" * 900_000)) for _ in range(50)]
+    lost = protocol.signal(full)
+    queued = len(full) - len(lost)
+    assert MAX_QUEUE - 2_000_000 < protocol.queued_bytes <= MAX_QUEUE
+    signals = [
+        Signal(1, "reply", 1, full[0].payload),
+        Signal(1, "monitor", 2, SHORT),
+        Signal(1, "refuse", 3, encode(Atom("no"))),
+        Signal(1, "exit", 0, encode(Atom("broken"))),
+    ]
+    assert protocol.signal(signals) == [signals[1]]
+    received(protocol, Credit(100_000_000))
+    assert signalled(protocol)[queued:] == [
+        (1, "refuse", "overload"),
+        (3, "refuse", "no"),
+        (0, "exit", "broken"),
+    ]
+
+
 def test_batch_answers_go_out_as_they_came():
     protocol = greeted()
     answer = batch_done(b"b", 3, b"body")

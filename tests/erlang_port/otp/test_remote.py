@@ -32,6 +32,7 @@ class PortStandIn:
         calls: `{Name, Request, Timeout}`.
         held: While it is set, calls are answered by `release`.
         answer: What the node answers to a request, or raises.
+        loses: Kinds of signals for which there is no room.
     """
 
     def __init__(self):
@@ -39,6 +40,7 @@ class PortStandIn:
         self.calls = []
         self.held = False
         self.answer = self.proxies
+        self.loses = set()
         self._released = asyncio.Event()
 
     @staticmethod
@@ -50,7 +52,11 @@ class PortStandIn:
 
     def send_signals(self, signals):
         assert signals
-        self.sent += [(s.process, s.kind, s.ref, decode(s.payload)) for s in signals]
+        lost = [s for s in signals if s.kind in self.loses]
+        self.sent += [
+            (s.process, s.kind, s.ref, decode(s.payload)) for s in signals if s not in lost
+        ]
+        return lost
 
     async def call(self, name, request, timeout):
         self.calls.append((name, request, timeout))
@@ -173,6 +179,20 @@ async def test_a_link_without_a_proxy_ends_who_traps_no_exits(runtime, node, por
     assert process.exit_reason == "noconnection"
     assert not port.sent
     assert nothing_left(node)
+
+
+@as_process
+async def test_links_and_monitors_are_told_that_there_is_no_room(node, port):
+    me = running()
+    port.loses = {"link", "monitor", "send"}
+    me.link(SOMEBODY)
+    reference = me.monitor(SOMEBODY)
+    node.send(me, SOMEBODY, b"lost")
+    node.send(me, SOMEBODY, (Atom("$gen_cast"), b"sent"))
+    assert await me.receive(1) == ("EXIT", SOMEBODY, "noconnection")
+    assert await me.receive(1) == ("DOWN", reference, "process", SOMEBODY, "noconnection")
+    assert not me.links
+    assert port.of(me) == [("cast", 0, (SOMEBODY, b"sent"))]
 
 
 # Links.
