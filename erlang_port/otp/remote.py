@@ -175,13 +175,13 @@ class Node:
                 # Its end is on its way to the proxy, and the caller learns of that.
                 continue
             try:
-                term = decode(signal.payload)
-            except EtfError as error:
-                _log.warning("a signal of the node's is no term: %s", error)
+                self._take(process, signal, decode(signal.payload))
+            except Exception as error:  # noqa: BLE001  # what comes behind it is others'
+                # Of what is no term only what is wrong with it, which never shows what is in it.
+                why = str(error) if isinstance(error, EtfError) else type(error).__name__
+                _log.warning("a signal of the node's, %s, was dropped: %s", signal.kind, why)
                 if signal.ref and signal.kind != "down":
-                    self._refuse(signal, (Atom("badarg"), str(error).encode()))
-                continue
-            self._take(process, signal, term)
+                    self._refuse(signal, (Atom("badarg"), why.encode()))
 
     def _take(self, process: Process, signal: Signal, term: Term) -> None:
         kind = signal.kind

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 import time
 import weakref
 from collections import deque
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
 
 _NONODE: Final = Atom("nonode@nohost")
+_log = logging.getLogger("megaphone.otp")
 
 #: Seconds of turns after which the loop gets back to everything else.
 SLICE: Final = 0.005
@@ -126,7 +128,11 @@ class Runtime:
         self._delivering = True
         while self.signals:
             process, sender, reason = self.signals.popleft()
-            process.signal(sender, reason)
+            try:
+                process.signal(sender, reason)
+            except Exception:  # noqa: BLE001  # whatever its cleanup raises
+                # What is behind it is others', and comes all the same.
+                _log.exception("the end of %s failed", process)
         self._delivering = False
 
     def burst(self, work: Callable[[], None]) -> None:

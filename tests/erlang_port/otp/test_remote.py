@@ -195,6 +195,39 @@ async def test_links_and_monitors_are_told_that_there_is_no_room(node, port):
     assert port.of(me) == [("cast", 0, (SOMEBODY, b"sent"))]
 
 
+# From the node.
+
+
+@pytest.mark.parametrize(
+    ("kind", "payload", "why"),
+    [
+        ("call", b"\x83w\x05abc", b"the term ends too early"),
+        ("call", encode((SOMEBODY, b"request")), b"ValueError"),
+        ("sync_event", encode((SOMEBODY, b"request", Atom("soon"))), b"TypeError"),
+        ("system", encode(7), b"TypeError"),
+    ],
+)
+async def test_a_call_that_cannot_be_taken_is_refused_and_what_is_behind_it_comes(
+    runtime, node, port, caplog, kind, payload, why
+):
+    got = []
+    process = idle(runtime)
+    process.become(got.append)
+    node.take(
+        [
+            Signal(process.id, kind, 7, payload),
+            Signal(process.id, "exit", 0, encode(b"no exit")),
+            Signal(process.id, "down", 7, b"no term"),
+            Signal(process.id, "info", 0, encode(b"behind it")),
+        ]
+    )
+    assert got == [b"behind it"]
+    [(kind_of_answer, number, (badarg, text))] = port.of(process)
+    assert (kind_of_answer, number, badarg) == ("refuse", 7, "badarg")
+    assert why in text
+    assert len(caplog.messages) == 3
+
+
 # Links.
 
 

@@ -153,6 +153,22 @@ async def test_a_server_that_casts_to_itself_for_ever_keeps_nobody_from_working(
     module.process.exit("kill")
 
 
+async def test_an_end_that_fails_keeps_no_signals_from_others(caplog):
+    runtime = Runtime.here()
+    first, failing, *others = (runtime.idle("idle") for _ in range(10))
+    failing.cleanup = lambda: 1 / 0
+    for process in (failing, *others):
+        first.link(process)
+    first.exit("broken")
+    assert {process.exit_reason for process in (first, failing, *others)} == {"broken"}
+    assert "the end of <idle 2> failed" in caplog.text
+    # And none from those that come later.
+    one, other = runtime.idle("idle"), runtime.idle("idle")
+    one.link(other)
+    one.exit("broken")
+    assert other.exit_reason == "broken"
+
+
 async def test_each_loop_has_its_own():
     mine = Runtime.here()
     await gen_server.start(Echo, name="echo")
