@@ -23,6 +23,8 @@ _log = logging.getLogger("megaphone.otp")
 
 #: Seconds of turns after which the loop gets back to everything else.
 SLICE: Final = 0.005
+#: Mailboxes that bursts leave to be taken away in the loop's next round. Default 1,000: 760 kB.
+MAX_USED: Final = 1000
 
 
 class Remote(Protocol):
@@ -146,7 +148,7 @@ class Runtime:
         finally:
             self._take_turns()
             self._awake = scheduled
-            if self._queue and not scheduled:
+            if not scheduled and (self._queue or len(self._used) > MAX_USED):
                 self._awake = True
                 self._loop.call_soon(self._turns)
 

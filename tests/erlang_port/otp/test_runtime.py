@@ -2,14 +2,16 @@
 
 import asyncio
 import time
+from functools import partial
 
 import pytest
 
 from erlang_port.etf import Atom, Pid
 from erlang_port.otp import gen_server
 from erlang_port.otp.gen_server import GenServer, NoReply, Ok, Reply, StartError
+from erlang_port.otp.process import NOTHING
 from erlang_port.otp.reasons import Exit
-from erlang_port.otp.runtime import SLICE, Runtime, is_at_node, self
+from erlang_port.otp.runtime import MAX_USED, SLICE, Runtime, is_at_node, self
 
 
 class Echo(GenServer[None]):
@@ -167,6 +169,30 @@ async def test_an_end_that_fails_keeps_no_signals_from_others(caplog):
     one.link(other)
     one.exit("broken")
     assert other.exit_reason == "broken"
+
+
+class Noting(Echo):
+    """Takes casts as it is told to: at once, or as a coroutine."""
+
+    def handle_cast(self, message, state):
+        return self.later(state) if message == "later" else NoReply(state)
+
+    async def later(self, state):
+        return NoReply(state)
+
+
+@pytest.mark.parametrize(("how", "servers"), [("at once", 2 * MAX_USED), ("later", 1)])
+async def test_bursts_alone_leave_few_mailboxes(how, servers):
+    runtime = Runtime.here()
+    all_servers = [await gen_server.start(Noting) for _ in range(servers)]
+    most = 0
+    for n in range(3 * MAX_USED):
+        runtime.burst(partial(gen_server.cast, all_servers[n % servers], how))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        most = max(most, len(runtime._used))
+    assert most <= MAX_USED + 1
+    assert sum(server.mailbox is not NOTHING for server in all_servers) <= MAX_USED + 1
 
 
 async def test_each_loop_has_its_own():
