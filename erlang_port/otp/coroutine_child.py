@@ -66,8 +66,6 @@ async def start_link(run: Run, label: str) -> Process:
     starting = server.Starting(process)
     _Coroutine(process, run, starting)
     await starting.wait(None)
-    if process.parent is not None:
-        process.link(process.parent)
     return process
 
 
@@ -89,7 +87,12 @@ class _Coroutine(Reference):
         process.become(self._receive)
 
     async def _run(self, run: Run) -> None:
-        await run(lambda: self._starting.done(True))
+        await run(self._started)
+
+    def _started(self) -> None:
+        # The link first: from now on its end is its starter's to know.
+        self._starting.link_parent()
+        self._starting.done(True)
 
     def _receive(self, message: Term) -> None:
         if type(message) is tuple and len(message) == 3 and message[0] == gen.EXIT:

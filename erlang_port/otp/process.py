@@ -315,7 +315,7 @@ class Process:
 
     def link(self, other: Process | ErlangPid) -> None:
         """Link it and another; with one that has ended it gets the signal `noproc`."""
-        if other is self:
+        if other is self or self.exit_reason is not None:
             return
         if isinstance(other, ErlangPid):
             self._runtime.at_node().link(self, other)
@@ -364,6 +364,8 @@ class Process:
             other: A process, a name, or a process or name at the node.
         """
         reference = Reference()
+        if self.exit_reason is not None:
+            return reference
         target = self._runtime.whereis(other)
         if isinstance(target, Process):
             if target.exit_reason is not None:

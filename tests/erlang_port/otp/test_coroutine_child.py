@@ -51,6 +51,20 @@ async def test_what_it_raises_is_logged_and_its_reason(caplog):
 
 
 @as_process
+async def test_its_starter_learns_of_an_end_right_after_its_start():
+    async def run(started):
+        # It comes before whoever waits for the start goes on.
+        asyncio.get_running_loop().call_soon(running().exit, "kill")
+        started()
+        await for_ever(lambda: None)
+
+    process = await coroutine_child.start_link(run, "a")
+    assert not process.alive
+    assert await exit_of(process) == "killed"
+    assert not running().links
+
+
+@as_process
 async def test_an_exit_needs_no_traceback(caplog):
     async def run(started):
         started()

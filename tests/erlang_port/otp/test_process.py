@@ -74,6 +74,23 @@ async def test_messages_to_the_ended_are_lost(spawn):
     assert process.exit_reason == NORMAL
 
 
+async def test_the_ended_neither_link_nor_monitor(spawn):
+    async def waits():
+        await self().receive()
+
+    async def body():
+        me = self()
+        me.exit("broken")
+        me.link(other)
+        me.monitor(other)
+
+    other = spawn(waits)
+    assert await end_of(spawn(body)) == "broken"
+    assert not other.links
+    assert not other._watchers
+    other.exit("kill")
+
+
 async def test_a_long_chain_of_links_ends(spawn):
     async def body():
         await self().receive()
