@@ -1,5 +1,5 @@
-%%% The names of Python processes at the node. A name is an atom, and atoms stay for ever: those
-%%% that the VM has to make for Python are counted.
+%%% The names of Python processes at the node: those that the option `allowed_names` leaves to them.
+%%% A name is an atom, and atoms stay for ever: those that the VM has to make for Python are counted.
 -module(megaphone_names).
 
 -export([start/0, stop/0, are_names/1, register/1]).
@@ -12,18 +12,21 @@
 
 -type name() :: {local | global, binary()}.
 
-%% @doc Begins the count, which outlives every process of the package.
+%% @doc Begins the count, and notes what the node has; both outlive every process of the package.
 -spec start() -> ok.
 start() ->
     case persistent_term:get(?COUNTER, none) of
-        none -> persistent_term:put(?COUNTER, counters:new(1, [atomics]));
-        _ -> ok
+        none ->
+            persistent_term:put(?COUNTER, counters:new(1, [atomics])),
+            megaphone_reserved:start();
+        _ ->
+            ok
     end.
 
 -spec stop() -> ok.
 stop() ->
     _ = persistent_term:erase(?COUNTER),
-    ok.
+    megaphone_reserved:stop().
 
 %% @doc A process has one name in a scope at most, as everywhere in Erlang.
 -spec are_names(term()) -> boolean().
@@ -36,7 +39,7 @@ is_name({Scope, Name}) when Scope =:= local; Scope =:= global -> is_binary(Name)
 is_name(_) -> false.
 
 %% @doc Registers the calling process under all the names, or under none.
--spec register([name()]) -> ok | {error, {badarg | overload, binary()}}.
+-spec register([name()]) -> ok | {error, {badarg | overload | refused, binary()}}.
 register(Names) ->
     take_all(Names, []).
 
@@ -79,9 +82,26 @@ atom(<<"megaphone_", _/binary>>) ->
 atom(<<"undefined">>) ->
     {error, {badarg, <<"undefined is no name">>}};
 atom(Name) ->
-    try {ok, binary_to_existing_atom(Name, utf8)}
-    catch error:badarg -> make(Name)
+    case is_allowed(Name) of
+        true ->
+            try {ok, binary_to_existing_atom(Name, utf8)}
+            catch error:badarg -> make(Name)
+            end;
+        false ->
+            refused(megaphone_log:sanitise(Name))
     end.
+
+is_allowed(Name) ->
+    case mod_megaphone:option(allowed_names) of
+        free -> not megaphone_reserved:is_reserved(Name);
+        Names -> lists:member(Name, Names)
+    end.
+
+refused(Name) ->
+    ok = megaphone_port:complain(<<"the name ", Name/binary, " was refused: allowed_names does not "
+                                   "allow it">>),
+    {error, {refused, <<"the name ", Name/binary, " is not Python's: choose another, or allow it by "
+                        "allowed_names">>}}.
 
 make(Name) ->
     Made = persistent_term:get(?COUNTER),

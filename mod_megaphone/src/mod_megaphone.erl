@@ -239,6 +239,8 @@ mod_opt_type(max_processes) ->
     econf:int(1, 100000);
 mod_opt_type(max_calls) ->
     econf:int(1, 1000000);
+mod_opt_type(allowed_names) ->
+    econf:either(free, econf:list(econf:non_empty(econf:binary()), [unique]));
 mod_opt_type(allowed_processes) ->
     econf:either(all, econf:list(econf:atom(), [unique]));
 mod_opt_type(allowed_nodes) ->
@@ -263,6 +265,7 @@ mod_options(_Host) ->
      {max_broadcasts, 4},
      {max_processes, 10000},
      {max_calls, 10000},
+     {allowed_names, free},
      {allowed_processes, []},
      {allowed_nodes, []},
      {allowed_functions, []}].
@@ -342,6 +345,14 @@ mod_doc() ->
             #{value => <<"1..1000000">>,
               desc => <<"How many calls of one Python process may wait for an answer. Those beyond "
                         "exit with 'overload'. The default value is '10000'.">>}},
+           {allowed_names,
+            #{value => <<"free | [Name, ...]">>,
+              desc => <<"The names that Python processes may have on this node and in 'global'. By "
+                        "default, 'free', those that are nobody's: they are not in use, were not "
+                        "when the module started, are not announced by an application, are no "
+                        "module's, and do not begin with 'ejabberd', 'mod_' or 'extauth_' or end "
+                        "with '_cache'. A list allows its names only, and whatever they are: a name "
+                        "that ejabberd uses, too. No name may begin with 'megaphone_'.">>}},
            {allowed_processes,
             #{value => <<"all | [Name, ...]">>,
               desc => <<"The registered names of the processes that Python may send to, call, link "

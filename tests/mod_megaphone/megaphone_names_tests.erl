@@ -2,8 +2,18 @@
 
 -include_lib("eunit/include/eunit.hrl").
 
-with(Fun) ->
-    {setup, fun megaphone_names:start/0, fun(_) -> megaphone_names:stop() end,
+with(Fun) -> with(free, Fun).
+
+with(Allowed, Fun) ->
+    {setup,
+     fun() ->
+             ok = megaphone_names:start(),
+             persistent_term:put({mod_megaphone, options}, #{allowed_names => Allowed})
+     end,
+     fun(_) ->
+             persistent_term:erase({mod_megaphone, options}),
+             megaphone_names:stop()
+     end,
      %% A process of its own, whose names end with it.
      ?_test(begin
                 {_, Ref} = spawn_monitor(fun() -> exit(catch {ok, Fun()}) end),
@@ -18,13 +28,40 @@ register_test_() ->
     end).
 
 %% All or none.
+in_use_test_() ->
+    with(fun() ->
+        _ = spawn_link(fun() -> register(names_in_use, self()), receive stop -> ok end end),
+        megaphone_test:until(fun() -> is_pid(whereis(names_in_use)) end),
+        {error, {badarg, _}} = megaphone_names:register([{global, <<"names_c">>}, {local, <<"names_in_use">>}]),
+        undefined = global:whereis_name(names_c)
+    end).
+
 taken_test_() ->
     [with(fun() ->
          {error, {badarg, Text}} = megaphone_names:register([{global, <<"names_c">>}, {local, Name}]),
          true = is_binary(Text),
          undefined = global:whereis_name(names_c)
-     end) || Name <- [<<"kernel_sup">>, <<"init">>, <<"undefined">>, <<>>, binary:copy(<<"x">>, 256),
+     end) || Name <- [<<"undefined">>, <<>>, binary:copy(<<"x">>, 256),
                       <<255, 254>>, <<"megaphone_port">>, <<"megaphone_x">>]].
+
+%% The node's own are refused, in use or not, whatever the scope.
+the_nodes_own_test_() ->
+    [with(fun() ->
+         {error, {refused, Text}} = megaphone_names:register([{local, <<"names_f">>}, {Scope, Name}]),
+         {match, _} = re:run(Text, Name),
+         undefined = whereis(names_f)
+     end) || Name <- [<<"ejabberd_sm">>, <<"mod_ping_localhost">>, <<"gen_server">>], Scope <- [local, global]].
+
+%% A list is the whole of it, and may hold what would be refused else; but for the package's own.
+listed_test_() ->
+    Listed = [<<"names_listed">>, <<"ejabberd_names_listed">>, <<"megaphone_listed">>, <<"kernel_sup">>],
+    with(Listed, fun() ->
+        ok = megaphone_names:register([{local, <<"names_listed">>}]),
+        true = unregister(names_listed),
+        ok = megaphone_names:register([{local, <<"ejabberd_names_listed">>}]),
+        {error, {refused, _}} = megaphone_names:register([{global, <<"names_other">>}]),
+        [{error, {badarg, _}} = megaphone_names:register([{local, Name}]) || Name <- [<<"megaphone_listed">>, <<"kernel_sup">>]]
+    end).
 
 a_global_name_that_is_taken_test_() ->
     with(fun() ->

@@ -16,7 +16,7 @@ names_test_() ->
         [?assertEqual({call, Self, hi, infinity}, gen_server:call(Name, hi))
          || Name <- [Proxy, py_a, {global, py_a}, {py_a, node()}]],
         ?assertMatch({error, {badarg, _}}, proxy_test:start(2, Names)),
-        ?assertMatch({error, {badarg, _}}, proxy_test:start(2, [{global, <<"py_b">>}, {local, <<"kernel_sup">>}])),
+        ?assertMatch({error, {refused, _}}, proxy_test:start(2, [{global, <<"py_b">>}, {local, <<"kernel_sup">>}])),
         ?assertEqual(undefined, global:whereis_name(py_b)),
         %% What has failed leaves nothing, not even its number.
         megaphone_test:until(fun() -> active() =:= 1 end),

@@ -174,6 +174,7 @@ def test_reload_applies_options(attached: EmbeddedNode) -> None:
     more = """    batch_size: 7
     allowed_processes: [some_name, "other"]
     allowed_nodes: all
+    allowed_names: [shouter]
     allowed_functions: ["ejabberd_sm:connected_users_number/0"]
 """
     options.write_text(options.read_text(encoding="utf-8") + more, encoding="utf-8")
@@ -181,6 +182,7 @@ def test_reload_applies_options(attached: EmbeddedNode) -> None:
     assert evaluate(attached, "mod_megaphone:option(batch_size)") == "7"
     assert evaluate(attached, "mod_megaphone:option(allowed_processes)") == "[some_name,other]"
     assert evaluate(attached, "mod_megaphone:option(allowed_nodes)") == "all"
+    assert evaluate(attached, "mod_megaphone:option(allowed_names)") == '[<<"shouter">>]'
     assert evaluate(attached, "mod_megaphone:option(allowed_functions)") == (
         '[<<"ejabberd_sm:connected_users_number/0">>]'
     )
@@ -243,6 +245,7 @@ def test_bad_options_are_refused_and_change_nothing(attached: EmbeddedNode) -> N
         ("port_windows", "1"),
         ("max_processes", "0"),
         ("max_calls", "many"),
+        ("allowed_names", "some"),
         ("allowed_processes", "some"),
         ("allowed_nodes", "some"),
         ("allowed_functions", '["os:cmd"]'),
