@@ -63,6 +63,8 @@ call(Request) ->
 -spec init(options()) -> {ok, #state{}, {continue, tree}}.
 init(Options) ->
     _ = process_flag(trap_exit, true),
+    %% Here: what is counted outlives the tree.
+    ok = megaphone_sessions:new_table(),
     {ok, #state{options = Options}, {continue, tree}}.
 
 %% @private
@@ -75,7 +77,8 @@ handle_continue(tree, State) ->
 handle_call(options, _From, State = #state{options = Options}) ->
     {reply, {ok, Options}, State};
 handle_call({reload, Options}, _From, State = #state{tree = Tree}) ->
-    _ = [megaphone_port:reload(Options) || Tree =/= none],
+    _ = [begin ok = megaphone_port:reload(Options), ok = megaphone_sampler:reload(Options) end
+         || Tree =/= none],
     {reply, ok, State#state{options = Options}};
 handle_call(_Request, _From, State) ->
     {reply, {error, badarg}, State}.

@@ -4,7 +4,7 @@
 %%% is sampled in the background, and its newest sample is read.
 -module(megaphone_metrics).
 
--export([all/0]).
+-export([all/0, largest/2]).
 -export_type([metrics/0, value/0]).
 
 -include("logger.hrl").
@@ -16,12 +16,35 @@
 -type value() :: number() | [tuple()].
 
 %% Who has something to tell: each has a `metrics/0` of type metrics().
--define(PARTS, [megaphone_vm, megaphone_system]).
+-define(PARTS, [megaphone_vm, megaphone_system, megaphone_counts, megaphone_sessions, megaphone_sampler]).
+
+%% Label combinations that a metric may have; what is beyond them is told together.
+-define(MOST, 10).
+-define(OTHER, <<"other">>).
 
 %% @doc Everything, in well under the time that a scrape may take.
 -spec all() -> metrics().
 all() ->
     lists:foldl(fun(Part, All) -> maps:merge(All, part(Part)) end, node_metrics(), ?PARTS).
+
+%% @doc At most ?MOST rows of a name and its numbers: those in which the number at this position is
+%% largest, and the sums of the others. A row that is called as those are is one of them.
+-spec largest(pos_integer(), [Row]) -> [Row] when Row :: tuple().
+largest(Position, Rows) ->
+    {Others, Named} = lists:partition(fun(Row) -> element(1, Row) =:= ?OTHER end, Rows),
+    Sorted = lists:reverse(lists:keysort(Position, Named)),
+    case length(Rows) > ?MOST of
+        true ->
+            {Shown, Rest} = lists:split(?MOST - 1, Sorted),
+            Shown ++ [lists:foldl(fun sum/2, hd(Rest), tl(Rest) ++ Others)];
+        false ->
+            Sorted ++ Others
+    end.
+
+sum(Row, Sum) ->
+    [_ | Numbers] = tuple_to_list(Row),
+    [_ | Sums] = tuple_to_list(Sum),
+    list_to_tuple([?OTHER | lists:zipwith(fun(A, B) -> A + B end, Numbers, Sums)]).
 
 %% What fails is missing, and nothing else with it.
 part(Module) ->

@@ -30,4 +30,7 @@ init(Options) ->
                     shutdown => ?PORT_SHUTDOWN},
                   #{id => megaphone_fanout_sup,
                     start => {megaphone_fanout_sup, start_link, []},
-                    type => supervisor}]}}.
+                    type => supervisor},
+                  %% Last: nothing depends on it.
+                  #{id => megaphone_sampler,
+                    start => {megaphone_sampler, start_link, [Options]}}]}}.

@@ -28,11 +28,14 @@ start(Host, Opts) ->
     case whereis(megaphone_keeper) of
         undefined -> start_node(Opts);
         _ -> compare(Host, Opts)
-    end.
+    end,
+    add_hooks(Host).
 
 %% @doc Stops the tree with the last vhost.
 -spec stop(binary()) -> ok.
 stop(Host) ->
+    ok = megaphone_stanzas:remove_hooks(Host),
+    ok = megaphone_sessions:remove_hooks(Host),
     %% During stop/1 the vhost still counts as loaded; `elsewhere` leaves it out.
     case gen_mod:is_loaded_elsewhere(Host, ?MODULE) of
         true -> ok;
@@ -87,6 +90,7 @@ start_node(Opts) ->
     Options = effective(Opts),
     ok = load_siblings(),
     ok = megaphone_names:start(),
+    ok = megaphone_counts:start(),
     persistent_term:put(?OPTIONS, Options),
     case supervisor:start_child(ejabberd_gen_mod_sup, megaphone_keeper:child_spec(Options)) of
         {ok, _} ->
@@ -109,8 +113,21 @@ stop_node() ->
     _ = persistent_term:erase(?OPTIONS),
     _ = persistent_term:erase({megaphone_keeper, started}),
     ok = megaphone_names:stop(),
+    ok = megaphone_counts:stop(),
     %% ext_mod purges this module only: left loaded, the others would outlive an upgrade.
     lists:foreach(fun unload/1, loaded_siblings()).
+
+%% Without a tree there is nobody to tell what is counted.
+add_hooks(Host) ->
+    case whereis(megaphone_keeper) of
+        undefined ->
+            ok;
+        _ ->
+            ok = megaphone_stanzas:add_hooks(Host),
+            ok = megaphone_sessions:add_hooks(Host),
+            %% Who is there already.
+            megaphone_sampler:soon(sessions)
+    end.
 
 apply_options(Opts) ->
     Options = effective(Opts),
@@ -229,6 +246,10 @@ mod_opt_type(restart_period) ->
     econf:timeout(second);
 mod_opt_type(retry_interval) ->
     econf:timeout(second);
+mod_opt_type(sample_interval) ->
+    econf:and_then(econf:timeout(second), econf:int(100, 3600000));
+mod_opt_type(reconciliation_interval) ->
+    econf:and_then(econf:timeout(second), econf:int(100, 3600000));
 mod_opt_type(batch_size) ->
     econf:int(1, 10000);
 mod_opt_type(batches_in_flight) ->
@@ -268,7 +289,9 @@ mod_options(_Host) ->
      {allowed_names, free},
      {allowed_processes, []},
      {allowed_nodes, []},
-     {allowed_functions, []}].
+     {allowed_functions, []},
+     {sample_interval, timer:seconds(5)},
+     {reconciliation_interval, timer:seconds(60)}].
 
 -spec mod_doc() -> #{desc := [binary()],
                      opts := [{atom(), #{value := binary(), desc := binary()}}],
@@ -367,7 +390,18 @@ mod_doc() ->
            {allowed_functions,
             #{value => <<"[Module:Function/Arity, ...]">>,
               desc => <<"The functions that Python may call, such as "
-                        "'ejabberd_sm:connected_users_number/0'. None by default.">>}}],
+                        "'ejabberd_sm:connected_users_number/0'. None by default.">>}},
+           {sample_interval,
+            #{value => <<"timeout()">>,
+              desc => <<"How often it is looked at what the metrics cannot show at once, such as "
+                        "the lengths of all mailboxes: a round begins no sooner after the one "
+                        "before. From 100 milliseconds to 1 hour; the default value is '5' "
+                        "seconds.">>}},
+           {reconciliation_interval,
+            #{value => <<"timeout()">>,
+              desc => <<"How often the sessions that are counted are held against ejabberd's table; "
+                        "no more often than a hundredth of a scheduler allows. From 100 "
+                        "milliseconds to 1 hour; the default value is '60' seconds.">>}}],
       example =>
           ["modules:",
            "  mod_megaphone:",

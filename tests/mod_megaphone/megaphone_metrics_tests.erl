@@ -40,3 +40,24 @@ a_part_that_fails_takes_nothing_with_it_test_() ->
 as_an_answer_test() ->
     {ok, Binary} = megaphone_calls:answer(<<"node">>, metrics),
     ?assertMatch(#{<<"node_info">> := _}, binary_to_term(Binary)).
+
+%% Ten rows are told as they are; of more, nine and the others together.
+largest_test() ->
+    Rows = fun(N) -> [{integer_to_binary(I), I, 1} || I <- lists:seq(1, N)] end,
+    ?assertEqual([], megaphone_metrics:largest(2, [])),
+    ?assertEqual(lists:reverse(Rows(10)), megaphone_metrics:largest(2, Rows(10))),
+    Eleven = megaphone_metrics:largest(2, Rows(11)),
+    ?assertEqual(10, length(Eleven)),
+    ?assertEqual([{<<"11">>, 11, 1}, {<<"other">>, 3, 2}], [hd(Eleven), lists:last(Eleven)]),
+    Many = megaphone_metrics:largest(2, Rows(2000)),
+    ?assertEqual(10, length(Many)),
+    ?assertEqual(2000 * 2001 div 2, lists:sum([N || {_, N, _} <- Many])),
+    ?assertEqual(2000, lists:sum([N || {_, _, N} <- Many])).
+
+%% A vhost that is called `other` cannot be told twice.
+called_other_test() ->
+    Rows = [{integer_to_binary(I), I} || I <- lists:seq(1, 9)],
+    ?assertEqual({<<"other">>, 99}, lists:last(megaphone_metrics:largest(2, [{<<"other">>, 99} | Rows]))),
+    More = megaphone_metrics:largest(2, [{<<"other">>, 99}, {<<"10">>, 10} | Rows]),
+    ?assertEqual([{<<"other">>, 100}], [Row || {<<"other">>, _} = Row <- More]),
+    ?assertEqual(10, length(More)).

@@ -26,8 +26,11 @@ LEFTOVERS = """
            lists:prefix("megaphone", atom_to_list(C))],
      [Id || {Id, _, _, _} <- supervisor:which_children(ejabberd_gen_mod_sup),
             lists:prefix("megaphone", atom_to_list(Id))],
-     [K || {{K, _}, _} <- persistent_term:get(),
-           lists:member(K, [mod_megaphone, megaphone_keeper, megaphone_names])]}
+     [K || {K, _} <- persistent_term:get(),
+           Name <- case K of {N, _} -> [N]; _ -> [K] end, is_atom(Name),
+           Name =:= mod_megaphone orelse lists:prefix("megaphone", atom_to_list(Name))],
+     [Hook || {Hook, Calls} <- ets:tab2list(hooks), {_, M, _} <- Calls,
+              lists:prefix("megaphone", atom_to_list(M))]}
 """
 
 #: Has the program start a process, and somebody call it who waits for ever.
@@ -115,7 +118,7 @@ def test_uninstall_leaves_nothing(start_node: Callable[..., EmbeddedNode]) -> No
         names = "{whereis(shouter),global:whereis_name(shouter)}"
         assert evaluate(node, names) == "{undefined,undefined}"
         assert not alive(program)
-        assert evaluate(node, LEFTOVERS) == "{[],[],[],[],[]}"
+        assert evaluate(node, LEFTOVERS) == "{[],[],[],[],[],[]}"
         assert evaluate(node, children) == before
         processes.append(int(evaluate(node, "erlang:system_info(process_count)")))
     assert max(processes[1:]) <= processes[0] + 5
@@ -249,6 +252,8 @@ def test_bad_options_are_refused_and_change_nothing(attached: EmbeddedNode) -> N
         ("allowed_processes", "some"),
         ("allowed_nodes", "some"),
         ("allowed_functions", '["os:cmd"]'),
+        ("sample_interval", "0"),
+        ("reconciliation_interval", "2 hours"),
     ]:
         options.write_text(f"{good}    {option}: {value}\n", encoding="utf-8")
         refused = attached.ctl("reload_config", check=False)

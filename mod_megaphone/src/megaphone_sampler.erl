@@ -1,0 +1,159 @@
+%%% Finds out in the background what is dear to know, and publishes it for whoever asks: nobody ever
+%%% waits for a sample, and each says how old it is.
+%%%
+%%% Each kind of sample is taken by a process of its own, now and then, so that one which is stuck
+%%% holds up nothing but itself. A kind that works without a pause rests for 99 times as long as it
+%%% has worked: it costs a hundredth of a scheduler, however much there is to look at.
+-module(megaphone_sampler).
+
+-behaviour(gen_server).
+
+-export([start_link/1, soon/1, reload/1, metrics/0]).
+-export([init/1, handle_call/3, handle_cast/2, handle_info/2]).
+-export_type([kind/0, sample/1]).
+
+-include("logger.hrl").
+
+%% Milliseconds after which a sample that is not there yet is given up.
+-define(LIMIT, 600000).
+-define(REST, 99).
+
+-type kind() :: sessions.
+%% What a kind's module gives, having got what it gave as `next` before (`none` at first).
+-type sample(Next) :: #{metrics := megaphone_metrics:metrics(), next := Next}.
+-type options() :: #{sample_interval := pos_integer(), reconciliation_interval := pos_integer(),
+                     atom() => term()}.
+
+-record(job, {module :: module(),
+              interval :: sample_interval | reconciliation_interval,
+              next = none :: term(),
+              %% Its process, or the timer of its next turn.
+              state :: {waiting, reference()} | {working, pid(), Since :: integer(), reference()},
+              %% Wanted again as soon as it is done.
+              again = false :: boolean(),
+              complained = false :: boolean()}).
+
+-record(state, {options :: options(),
+                jobs :: #{kind() => #job{}}}).
+
+-define(KINDS, [{sessions, megaphone_reconciliation, reconciliation_interval}]).
+
+-spec start_link(options()) -> {ok, pid()} | {error, term()} | ignore.
+start_link(Options) ->
+    gen_server:start_link({local, ?MODULE}, ?MODULE, Options, []).
+
+%% @doc Takes a sample of this kind as soon as may be.
+-spec soon(kind()) -> ok.
+soon(Kind) ->
+    gen_server:cast(?MODULE, {soon, Kind}).
+
+-spec reload(options()) -> ok.
+reload(Options) ->
+    gen_server:cast(?MODULE, {reload, Options}).
+
+%% @doc The newest samples, and how old they are.
+-spec metrics() -> megaphone_metrics:metrics().
+metrics() ->
+    Now = now_ms(),
+    Samples = ets:tab2list(?MODULE),
+    Ages = [{atom_to_binary(Kind, utf8), (Now - At) / 1000} || {Kind, At, _} <- Samples],
+    lists:foldl(fun({_, _, Metrics}, All) -> maps:merge(All, Metrics) end,
+                #{<<"node_sample_age_seconds">> => Ages}, Samples).
+
+%% Callbacks.
+
+%% @private
+-spec init(options()) -> {ok, #state{}}.
+init(Options) ->
+    _ = process_flag(trap_exit, true),
+    ?MODULE = ets:new(?MODULE, [named_table, protected, {read_concurrency, true}]),
+    {ok, #state{options = Options,
+                jobs = maps:from_list([{Kind, #job{module = Module, interval = Interval,
+                                                   state = wait(Kind, 0)}}
+                                       || {Kind, Module, Interval} <- ?KINDS])}}.
+
+%% @private
+-spec handle_call(term(), gen_server:from(), #state{}) -> {reply, {error, badarg}, #state{}}.
+handle_call(_Request, _From, State) ->
+    {reply, {error, badarg}, State}.
+
+%% @private
+-spec handle_cast(term(), #state{}) -> {noreply, #state{}}.
+handle_cast({soon, Kind}, State = #state{jobs = Jobs}) ->
+    {noreply, State#state{jobs = maps:update_with(Kind, fun(Job) -> hurry(Kind, Job) end, Jobs)}};
+handle_cast({reload, Options}, State = #state{jobs = Jobs}) ->
+    {noreply, State#state{options = Options, jobs = maps:map(fun hurry/2, Jobs)}};
+handle_cast(_, State) ->
+    {noreply, State}.
+
+%% @private
+-spec handle_info(term(), #state{}) -> {noreply, #state{}}.
+handle_info({timeout, Timer, {turn, Kind}}, State = #state{jobs = Jobs}) ->
+    case Jobs of
+        #{Kind := #job{state = {waiting, Timer}} = Job} ->
+            {noreply, State#state{jobs = Jobs#{Kind := work(Kind, Job)}}};
+        #{Kind := #job{state = {working, Pid, _, Timer}}} ->
+            exit(Pid, kill),
+            {noreply, State};
+        _ ->
+            {noreply, State}
+    end;
+handle_info({'EXIT', Pid, Reason}, State = #state{jobs = Jobs}) ->
+    case [{Kind, Job} || {Kind, #job{state = {working, Of, _, _}} = Job} <- maps:to_list(Jobs),
+                         Of =:= Pid] of
+        [{Kind, Job}] ->
+            Done = done(Kind, Reason, Job, State#state.options),
+            {noreply, State#state{jobs = Jobs#{Kind := Done}}};
+        [] ->
+            {noreply, State}
+    end;
+handle_info(_, State) ->
+    {noreply, State}.
+
+work(Kind, Job = #job{module = Module, next = Next}) ->
+    Pid = spawn_link(fun() -> exit(taken(Module, Next)) end),
+    Job#job{state = {working, Pid, now_ms(), timer(?LIMIT, Kind)}, again = false}.
+
+%% An exit, and no error: nothing of it is logged but by the sampler, once.
+taken(Module, Next) ->
+    try {sample, Module:sample(Next)}
+    catch
+        Class:Reason -> {Class, Reason}
+    end.
+
+done(Kind, Result, Job = #job{state = {working, _, Since, Limit}}, Options) ->
+    _ = erlang:cancel_timer(Limit),
+    Now = now_ms(),
+    Taken = case Result of
+                {sample, #{metrics := Metrics, next := Next}} ->
+                    true = ets:insert(?MODULE, {Kind, Now, Metrics}),
+                    Job#job{next = Next, complained = false};
+                _ ->
+                    complain(Kind, Result, Job)
+            end,
+    Rest = max(maps:get(Job#job.interval, Options), ?REST * (Now - Since)),
+    Taken#job{state = wait(Kind, case Taken#job.again of
+                                     true -> 0;
+                                     false -> Rest
+                                 end)}.
+
+complain(Kind, Reason, Job = #job{complained = false}) ->
+    ?WARNING_MSG("megaphone: there is no sample of ~ts: ~0P", [Kind, Reason, 12]),
+    Job#job{complained = true};
+complain(_Kind, _Reason, Job) ->
+    Job.
+
+hurry(Kind, Job = #job{state = {waiting, Timer}}) ->
+    _ = erlang:cancel_timer(Timer),
+    Job#job{state = wait(Kind, 0)};
+hurry(_Kind, Job) ->
+    Job#job{again = true}.
+
+wait(Kind, Milliseconds) ->
+    {waiting, timer(Milliseconds, Kind)}.
+
+timer(Milliseconds, Kind) ->
+    erlang:start_timer(Milliseconds, self(), {turn, Kind}).
+
+now_ms() ->
+    erlang:monotonic_time(millisecond).
