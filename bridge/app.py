@@ -11,6 +11,7 @@ from bridge.fanout import service
 from bridge.fanout.pool import WorkerPool
 from bridge.http import health, status
 from bridge.http import metrics as exposition
+from bridge.http.metrics import Exposed
 from bridge.http.server import HttpServer
 from bridge.status import Status
 from bridge.version import __version__
@@ -24,7 +25,7 @@ from erlang_port.otp.supervision_tree import supervision_tree
 from erlang_port.otp.supervisor import ChildSpec, Flags, Tree
 from erlang_port.transports.fds import Disconnected, PortConnection
 from metrics.headroom import Headroom
-from metrics.node import NodeCollector
+from metrics.node import DETAILED, METRICS_DETAILED, NodeCollector
 from metrics.port import PortCollector
 from metrics.program import ProgramCollector
 from metrics.registry import new_registry
@@ -84,6 +85,8 @@ class Megaphone(Application):
             lambda: len(Runtime.here().processes),
         )
 
+        details = new_registry()
+        in_detail = NodeCollector(details, self._port.call, METRICS_DETAILED, DETAILED)
         PortCollector(registry, lambda: self._port.statistics() if self._port.connected else None)
         ProgramCollector(registry, __version__)
         service.register(self._port, pool)
@@ -97,7 +100,11 @@ class Megaphone(Application):
         ]
         if http is not None:
             http.add_routes(health.routes(state.reasons))
-            http.add_routes(exposition.routes(registry, node.refresh))
+            http.add_routes(
+                exposition.routes(
+                    Exposed(registry, node.refresh), Exposed(details, in_detail.refresh)
+                )
+            )
             http.add_routes(status.routes(state.whole))
             children.append(coroutine_child("http", http.run, shutdown=3.0))
         if configuration.servers:

@@ -13,7 +13,7 @@ from erlang_port.etf import Atom, EtfError
 from erlang_port.transports.fds import CallError, Disconnected
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator, Mapping
+    from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 
     from prometheus_client import CollectorRegistry
     from prometheus_client.core import Metric
@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 
 #: Seconds that the node has to answer a scrape.
 TIMEOUT: Final = 2.0
+
+#: What the node is asked, see docs/protocol.md.
+METRICS: Final = Atom("metrics")
+METRICS_DETAILED: Final = (METRICS, Atom("detailed"))
 
 _PREFIX: Final = "megaphone_"
 
@@ -61,12 +65,16 @@ FAMILIES: Final = (
     Family("vm_atoms_limit", "Atoms that there may be."),
     Family("vm_ets_tables", "ETS tables."),
     Family("vm_ets_tables_limit", "ETS tables that the VM is set for."),
-    Family("vm_file_descriptors", "File descriptors that the VM has open."),
-    Family("vm_file_descriptors_limit", "File descriptors that it may have open."),
+    Family("vm_file_descriptors", "File descriptors of the VM."),
+    Family("vm_file_descriptors_limit", "File descriptors that the VM may have."),
     Family("vm_resident_memory_bytes", "Resident memory of the Erlang VM."),
-    Family("system_memory_bytes", "Memory of the machine, or of the VM's control group."),
-    Family("system_memory_available_bytes", "What of that is free or can be freed."),
-    Family("system_cpus", "Processors that the VM may run on."),
+    Family("vm_mailbox_messages", "Messages in all mailboxes."),
+    Family("vm_mailbox_messages_max", "Messages in the longest mailbox."),
+    Family(
+        "vm_scheduler_utilization_ratio",
+        "Share of their time that the schedulers have worked, over the last sample.",
+        ("scheduler",),
+    ),
     Family("vm_run_queue_tasks", "Processes and ports that are ready to run.", ("queue",)),
     Family("vm_schedulers_online", "Schedulers that run Erlang code."),
     Family("vm_reductions_total", "Reductions, the VM's measure of work."),
@@ -74,6 +82,23 @@ FAMILIES: Final = (
     Family("vm_garbage_collected_bytes_total", "Memory that garbage collections have freed."),
     Family("vm_context_switches_total", "Times that a scheduler took up a process."),
     Family("vm_io_bytes_total", "Bytes through the VM's ports.", ("direction",)),
+    Family("mnesia_table_records", "Records of a Mnesia table on this node.", ("table",)),
+    Family("mnesia_table_memory_bytes", "Size of a Mnesia table on this node.", ("table",)),
+    Family("mnesia_transactions_total", "Mnesia's transactions.", ("outcome",)),
+    Family("mnesia_overload_events_total", "Mnesia's warnings that it is overloaded."),
+    Family("cluster_nodes", "Nodes of the cluster, this one included.", ("state",)),
+    Family("system_memory_bytes", "Memory of the machine, or of the control group."),
+    Family("system_memory_available_bytes", "Memory that may still be used."),
+    Family("system_cpus", "Processors that the node may use."),
+)
+
+
+#: What is shown on `/metrics/detailed`.
+DETAILED: Final = (
+    Family("detailed_sessions", "Sessions on this node, by virtual host.", ("vhost",)),
+    Family("detailed_mailbox_messages", "Messages in a mailbox, by name.", ("process",)),
+    Family("detailed_mnesia_table_records", "Records of a Mnesia table.", ("table",)),
+    Family("detailed_mnesia_table_memory_bytes", "Size of a Mnesia table.", ("table",)),
 )
 
 
@@ -83,14 +108,20 @@ class NodeCollector(Collector):
     Args:
         registry: where to register.
         call: `erlang_port.transports.fds.PortConnection.call`.
+        request: what the node is asked.
+        families: what it may answer.
     """
 
     def __init__(
         self,
         registry: CollectorRegistry,
         call: Callable[[str, Term, float], Awaitable[Term]],
+        request: Term = METRICS,
+        families: Sequence[Family] = FAMILIES,
     ) -> None:
         self._call = call
+        self._request = request
+        self._families = families
         self._asking: asyncio.Task[None] | None = None
         self._answer: Mapping[bytes, Term] | None = None
         self._complained = False
@@ -109,7 +140,7 @@ class NodeCollector(Collector):
 
     async def _ask(self) -> None:
         try:
-            answer = await self._call("node", Atom("metrics"), TIMEOUT)
+            answer = await self._call("node", self._request, TIMEOUT)
         except (CallError, Disconnected, EtfError) as error:
             self._without_answer(str(error))
         except TimeoutError:
@@ -137,7 +168,7 @@ class NodeCollector(Collector):
         )
         if answer is None:
             return
-        for family in FAMILIES:
+        for family in self._families:
             value = answer.get(family.name.encode())
             if value is not None:
                 yield _metric(family, value)

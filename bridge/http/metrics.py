@@ -1,8 +1,8 @@
-"""`/metrics`: Prometheus's text format, or OpenMetrics for who asks for it."""
+"""`/metrics` and `/metrics/detailed`: Prometheus's text format, or OpenMetrics when asked for."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from aiohttp import web
 from prometheus_client import exposition
@@ -16,22 +16,31 @@ if TYPE_CHECKING:
 _OPENMETRICS: Final = "application/openmetrics-text"
 
 
-def routes(
-    registry: CollectorRegistry, refresh: Callable[[], Awaitable[None]]
-) -> list[web.RouteDef]:
-    """Give the routes of this family.
+class Exposed(NamedTuple):
+    """What one path shows.
 
-    Args:
-        registry: what is shown.
+    Attributes:
+        registry: the metrics.
         refresh: brings up to date what must be asked for first; bounded, and never raises.
     """
 
-    async def metrics(request: web.Request) -> web.Response:
-        await refresh()
-        encode, content_type = _encoder(",".join(request.headers.getall("Accept", [])))
-        return web.Response(body=encode(registry), headers={"Content-Type": content_type})
+    registry: CollectorRegistry
+    refresh: Callable[[], Awaitable[None]]
 
-    return [web.get("/metrics", metrics, allow_head=False)]
+
+def routes(metrics: Exposed, detailed: Exposed) -> list[web.RouteDef]:
+    """Give the routes of this family."""
+
+    def route(path: str, exposed: Exposed) -> web.RouteDef:
+        async def get(request: web.Request) -> web.Response:
+            await exposed.refresh()
+            encode, content_type = _encoder(",".join(request.headers.getall("Accept", [])))
+            body = encode(exposed.registry)
+            return web.Response(body=body, headers={"Content-Type": content_type})
+
+        return web.get(path, get, allow_head=False)
+
+    return [route("/metrics", metrics), route("/metrics/detailed", detailed)]
 
 
 def _encoder(accept: str) -> tuple[Callable[[CollectorRegistry], bytes], str]:

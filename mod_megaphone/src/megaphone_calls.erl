@@ -79,8 +79,10 @@ answer(<<"node">>, status) ->
     end;
 answer(<<"node">>, metrics) ->
     {ok, term_to_binary(megaphone_metrics:all())};
+answer(<<"node">>, {metrics, detailed}) ->
+    {ok, term_to_binary(megaphone_metrics:detailed())};
 answer(<<"node">>, _Request) ->
-    failure(badarg, <<"node answers status and metrics">>);
+    failure(badarg, <<"node answers status, metrics and {metrics, detailed}">>);
 answer(<<"processes">>, {start, Process, Names}) when is_integer(Process), Process > 0 ->
     case megaphone_names:are_names(Names) andalso megaphone_proxies:start(Process, Names) of
         {ok, Pid} -> {ok, term_to_binary(Pid)};

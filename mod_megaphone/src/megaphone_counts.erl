@@ -7,9 +7,9 @@
 
 -type counter() :: logins | logouts
                  | message_in | presence_in | iq_in | message_out | presence_out | iq_out
-                 | offline_stored | reconciliations.
+                 | offline_stored | reconciliations | mnesia_overloads.
 
--define(SIZE, 10).
+-define(SIZE, 11).
 
 -spec start() -> ok.
 start() ->
@@ -48,6 +48,7 @@ metrics() ->
       <<"logouts_total">> => count(logouts),
       <<"session_reconciliations_total">> => count(reconciliations),
       <<"offline_messages_stored_total">> => count(offline_stored),
+      <<"mnesia_overload_events_total">> => count(mnesia_overloads),
       <<"stanzas_total">> => [{<<"in">>, <<"message">>, count(message_in)},
                               {<<"in">>, <<"presence">>, count(presence_in)},
                               {<<"in">>, <<"iq">>, count(iq_in)},
@@ -64,4 +65,5 @@ index(message_out) -> 6;
 index(presence_out) -> 7;
 index(iq_out) -> 8;
 index(offline_stored) -> 9;
-index(reconciliations) -> 10.
+index(reconciliations) -> 10;
+index(mnesia_overloads) -> 11.

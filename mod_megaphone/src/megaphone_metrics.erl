@@ -4,7 +4,7 @@
 %%% is sampled in the background, and its newest sample is read.
 -module(megaphone_metrics).
 
--export([all/0, largest/2]).
+-export([all/0, detailed/0, largest/2]).
 -export_type([metrics/0, value/0]).
 
 -include("logger.hrl").
@@ -16,26 +16,37 @@
 -type value() :: number() | [tuple()].
 
 %% Who has something to tell: each has a `metrics/0` of type metrics().
--define(PARTS, [megaphone_vm, megaphone_system, megaphone_counts, megaphone_sessions, megaphone_sampler]).
+-define(PARTS, [megaphone_vm, megaphone_counts, megaphone_sessions, megaphone_sampler]).
 
-%% Label combinations that a metric may have; what is beyond them is told together.
+%% Label combinations that a metric may have, and one that is shown in detail; what is beyond them
+%% is told together.
 -define(MOST, 10).
+-define(MOST_DETAILED, 10000).
 -define(OTHER, <<"other">>).
 
 %% @doc Everything, in well under the time that a scrape may take.
 -spec all() -> metrics().
 all() ->
-    lists:foldl(fun(Part, All) -> maps:merge(All, part(Part)) end, node_metrics(), ?PARTS).
+    lists:foldl(fun(Part, All) -> maps:merge(All, part(Part, metrics)) end, node_metrics(), ?PARTS).
+
+%% @doc What has too many labels for every scrape.
+-spec detailed() -> metrics().
+detailed() ->
+    maps:map(fun(_Name, Rows) -> largest(2, ?MOST_DETAILED, Rows) end,
+             maps:merge(part(megaphone_sessions, detail), part(megaphone_sampler, detail))).
 
 %% @doc At most ?MOST rows of a name and its numbers: those in which the number at this position is
 %% largest, and the sums of the others. A row that is called as those are is one of them.
 -spec largest(pos_integer(), [Row]) -> [Row] when Row :: tuple().
 largest(Position, Rows) ->
+    largest(Position, ?MOST, Rows).
+
+largest(Position, Most, Rows) ->
     {Others, Named} = lists:partition(fun(Row) -> element(1, Row) =:= ?OTHER end, Rows),
     Sorted = lists:reverse(lists:keysort(Position, Named)),
-    case length(Rows) > ?MOST of
+    case length(Rows) > Most of
         true ->
-            {Shown, Rest} = lists:split(?MOST - 1, Sorted),
+            {Shown, Rest} = lists:split(Most - 1, Sorted),
             Shown ++ [lists:foldl(fun sum/2, hd(Rest), tl(Rest) ++ Others)];
         false ->
             Sorted ++ Others
@@ -47,8 +58,8 @@ sum(Row, Sum) ->
     list_to_tuple([?OTHER | lists:zipwith(fun(A, B) -> A + B end, Numbers, Sums)]).
 
 %% What fails is missing, and nothing else with it.
-part(Module) ->
-    try Module:metrics()
+part(Module, Function) ->
+    try Module:Function()
     catch
         Class:Reason ->
             ?DEBUG("megaphone: the metrics of ~ts failed: ~p: ~0P", [Module, Class, Reason, 12]),

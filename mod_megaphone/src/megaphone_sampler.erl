@@ -2,13 +2,13 @@
 %%% waits for a sample, and each says how old it is.
 %%%
 %%% Each kind of sample is taken by a process of its own, now and then, so that one which is stuck
-%%% holds up nothing but itself. A kind that works without a pause rests for 99 times as long as it
-%%% has worked: it costs a hundredth of a scheduler, however much there is to look at.
+%%% holds up nothing but itself. Each costs a hundredth of a scheduler at most, however much there is
+%%% to look at: it rests for 99 times as long as it has worked, after it or in the midst of it.
 -module(megaphone_sampler).
 
 -behaviour(gen_server).
 
--export([start_link/1, soon/1, reload/1, metrics/0]).
+-export([start_link/1, soon/1, reload/1, metrics/0, detail/0]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2]).
 -export_type([kind/0, sample/1]).
 
@@ -18,14 +18,17 @@
 -define(LIMIT, 600000).
 -define(REST, 99).
 
--type kind() :: sessions.
-%% What a kind's module gives, having got what it gave as `next` before (`none` at first).
--type sample(Next) :: #{metrics := megaphone_metrics:metrics(), next := Next}.
+-type kind() :: sessions | mailboxes | registered | tables | schedulers | machine.
+%% What a kind's function gives, having got what it gave as `next` before (`none` at first).
+-type sample(Next) :: #{metrics := megaphone_metrics:metrics(),
+                        detail => megaphone_metrics:metrics(),
+                        next := Next}.
 -type options() :: #{sample_interval := pos_integer(), reconciliation_interval := pos_integer(),
                      atom() => term()}.
 
--record(job, {module :: module(),
+-record(job, {take :: {module(), Function :: atom()},
               interval :: sample_interval | reconciliation_interval,
+              rests :: after_it | in_it,
               next = none :: term(),
               %% Its process, or the timer of its next turn.
               state :: {waiting, reference()} | {working, pid(), Since :: integer(), reference()},
@@ -36,7 +39,12 @@
 -record(state, {options :: options(),
                 jobs :: #{kind() => #job{}}}).
 
--define(KINDS, [{sessions, megaphone_reconciliation, reconciliation_interval}]).
+-define(KINDS, [{sessions, {megaphone_reconciliation, sample}, reconciliation_interval, after_it},
+                {mailboxes, {megaphone_mailboxes, sample}, sample_interval, in_it},
+                {registered, {megaphone_mailboxes, registered}, sample_interval, after_it},
+                {tables, {megaphone_tables, sample}, sample_interval, after_it},
+                {schedulers, {megaphone_schedulers, sample}, sample_interval, after_it},
+                {machine, {megaphone_machine, sample}, sample_interval, after_it}]).
 
 -spec start_link(options()) -> {ok, pid()} | {error, term()} | ignore.
 start_link(Options) ->
@@ -56,9 +64,19 @@ reload(Options) ->
 metrics() ->
     Now = now_ms(),
     Samples = ets:tab2list(?MODULE),
-    Ages = [{atom_to_binary(Kind, utf8), (Now - At) / 1000} || {Kind, At, _} <- Samples],
-    lists:foldl(fun({_, _, Metrics}, All) -> maps:merge(All, Metrics) end,
+    Ages = [{atom_to_binary(Kind, utf8), (Now - At) / 1000} || {Kind, At, _, _} <- Samples],
+    lists:foldl(fun({_, _, Metrics, _}, All) -> merge(All, Metrics) end,
                 #{<<"node_sample_age_seconds">> => Ages}, Samples).
+
+%% What two kinds have looked at is as long as the longer one has found it.
+merge(One, Other) ->
+    maps:merge_with(fun(_, A, B) -> max(A, B) end, One, Other).
+
+%% @doc What is too much for every scrape.
+-spec detail() -> megaphone_metrics:metrics().
+detail() ->
+    lists:foldl(fun({_, _, _, Detail}, All) -> maps:merge(All, Detail) end, #{},
+                ets:tab2list(?MODULE)).
 
 %% Callbacks.
 
@@ -66,11 +84,12 @@ metrics() ->
 -spec init(options()) -> {ok, #state{}}.
 init(Options) ->
     _ = process_flag(trap_exit, true),
+    ok = megaphone_schedulers:enable(),
     ?MODULE = ets:new(?MODULE, [named_table, protected, {read_concurrency, true}]),
     {ok, #state{options = Options,
-                jobs = maps:from_list([{Kind, #job{module = Module, interval = Interval,
+                jobs = maps:from_list([{Kind, #job{take = Take, interval = Interval, rests = Rests,
                                                    state = wait(Kind, 0)}}
-                                       || {Kind, Module, Interval} <- ?KINDS])}}.
+                                       || {Kind, Take, Interval, Rests} <- ?KINDS])}}.
 
 %% @private
 -spec handle_call(term(), gen_server:from(), #state{}) -> {reply, {error, badarg}, #state{}}.
@@ -110,13 +129,13 @@ handle_info({'EXIT', Pid, Reason}, State = #state{jobs = Jobs}) ->
 handle_info(_, State) ->
     {noreply, State}.
 
-work(Kind, Job = #job{module = Module, next = Next}) ->
-    Pid = spawn_link(fun() -> exit(taken(Module, Next)) end),
+work(Kind, Job = #job{take = {Module, Function}, next = Next}) ->
+    Pid = spawn_link(fun() -> exit(taken(Module, Function, Next)) end),
     Job#job{state = {working, Pid, now_ms(), timer(?LIMIT, Kind)}, again = false}.
 
 %% An exit, and no error: nothing of it is logged but by the sampler, once.
-taken(Module, Next) ->
-    try {sample, Module:sample(Next)}
+taken(Module, Function, Next) ->
+    try {sample, Module:Function(Next)}
     catch
         Class:Reason -> {Class, Reason}
     end.
@@ -125,13 +144,18 @@ done(Kind, Result, Job = #job{state = {working, _, Since, Limit}}, Options) ->
     _ = erlang:cancel_timer(Limit),
     Now = now_ms(),
     Taken = case Result of
-                {sample, #{metrics := Metrics, next := Next}} ->
-                    true = ets:insert(?MODULE, {Kind, Now, Metrics}),
+                {sample, #{metrics := Metrics, next := Next} = Sample} ->
+                    Detail = maps:get(detail, Sample, #{}),
+                    _ = [ets:insert(?MODULE, {Kind, Now, Metrics, Detail}) || Metrics =/= #{}],
                     Job#job{next = Next, complained = false};
                 _ ->
                     complain(Kind, Result, Job)
             end,
-    Rest = max(maps:get(Job#job.interval, Options), ?REST * (Now - Since)),
+    Interval = maps:get(Job#job.interval, Options),
+    Rest = case Job#job.rests of
+               after_it -> max(Interval, ?REST * (Now - Since));
+               in_it -> Interval
+           end,
     Taken#job{state = wait(Kind, case Taken#job.again of
                                      true -> 0;
                                      false -> Rest

@@ -5,7 +5,7 @@
 -module(megaphone_sessions).
 
 -export([new_table/0, add_hooks/1, remove_hooks/1]).
--export([hosts/1, counts/0, reconcile/3, metrics/0]).
+-export([hosts/1, counts/0, reconcile/3, metrics/0, detail/0]).
 %% ejabberd_hooks
 -export([opened/3, closed/3]).
 -export_type([counted/0]).
@@ -104,6 +104,13 @@ drift(Sessions, Found, Net, _Moves) -> Sessions - (Found + Net div 2).
 
 -spec metrics() -> megaphone_metrics:metrics().
 metrics() ->
-    Rows = [{Name, max(0, Sessions)}
-            || #vhost{name = Name, sessions = Sessions, known = true} <- ets:tab2list(?MODULE)],
-    #{<<"sessions">> => megaphone_metrics:largest(2, Rows)}.
+    #{<<"sessions">> => megaphone_metrics:largest(2, rows())}.
+
+%% @doc Of every vhost.
+-spec detail() -> megaphone_metrics:metrics().
+detail() ->
+    #{<<"detailed_sessions">> => rows()}.
+
+rows() ->
+    [{Name, max(0, Sessions)}
+     || #vhost{name = Name, sessions = Sessions, known = true} <- ets:tab2list(?MODULE)].

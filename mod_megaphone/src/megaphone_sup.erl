@@ -31,6 +31,8 @@ init(Options) ->
                   #{id => megaphone_fanout_sup,
                     start => {megaphone_fanout_sup, start_link, []},
                     type => supervisor},
-                  %% Last: nothing depends on it.
+                  %% Last: nothing depends on these.
+                  #{id => megaphone_overloads,
+                    start => {megaphone_overloads, start_link, []}},
                   #{id => megaphone_sampler,
                     start => {megaphone_sampler, start_link, [Options]}}]}}.

@@ -3,9 +3,12 @@
 
 -export([metrics/0]).
 
+%% Bytes of /proc/self/status that are read (proc(5)); it has a few thousand.
+-define(MAX_STATUS, 65536).
+
 -spec metrics() -> megaphone_metrics:metrics().
 metrics() ->
-    maps:merge(limits(), maps:merge(now_metrics(), totals())).
+    maps:merge(maps:merge(limits(), resident()), maps:merge(now_metrics(), totals())).
 
 %% How much there is of what is limited.
 limits() ->
@@ -32,6 +35,22 @@ memory() ->
     Named = [processes, atom, binary, code, ets],
     Other = Part(total) - lists:sum([Part(Key) || Key <- Named]),
     [{atom_to_binary(Key, utf8), Part(Key)} || Key <- Named] ++ [{<<"other">>, max(0, Other)}].
+
+%% Now and not with the machine's sample: held against the sessions of now it says what one takes.
+resident() ->
+    case file:open("/proc/self/status", [read, raw, binary]) of
+        {ok, File} ->
+            try
+                {ok, Status} = file:read(File, ?MAX_STATUS),
+                {match, [Kilobytes]} = re:run(Status, "^VmRSS:\\s+([0-9]+) kB",
+                                              [multiline, {capture, all_but_first, binary}]),
+                #{<<"vm_resident_memory_bytes">> => binary_to_integer(Kilobytes) * 1024}
+            after
+                ok = file:close(File)
+            end;
+        {error, _} ->
+            #{}
+    end.
 
 %% One number a scheduler, then those of the two queues that all dirty schedulers share
 %% (erlang:statistics/1, run_queue_lengths_all).

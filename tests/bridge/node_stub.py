@@ -179,7 +179,7 @@ class NodeStub(asyncio.Protocol):
             case Call(call_id, b"node", "status"):
                 self.status_asked += 1
                 self.send(Replies([Reply(call_id, True, encode(self.status))]))
-            case Call(call_id, b"node", "metrics"):
+            case Call(call_id, b"node", "metrics" | ("metrics", "detailed")):
                 self.send(Replies([Reply(call_id, True, encode(self.metrics))]))
             case Credit():
                 return

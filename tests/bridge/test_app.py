@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from metrics.node import FAMILIES
+from metrics.node import DETAILED, FAMILIES
 from tests.bridge.fanout.conftest import a_batch
 from tests.bridge.node_stub import NodeStub
 from tests.bridge.waiting import until
@@ -91,15 +91,17 @@ async def test_every_documented_metric_is_served(
 ) -> None:
     node = await start_node()
     node.metrics = {
-        family.name.encode(): [(*family.labels, 1)] if family.labels else 1 for family in FAMILIES
+        family.name.encode(): [(*family.labels, 1)] if family.labels else 1
+        for family in (*FAMILIES, *DETAILED)
     }
     url = await node.url()
     for n in range(5):
         node.send(a_batch("b", n, "{{ user }}"))
     await until(lambda: len(node.answers) == 5)
     _, text = await get(client, f"{url}/metrics")
+    _, detailed = await get(client, f"{url}/metrics/detailed")
     served = {}
-    for family in text_string_to_metric_families(text):
+    for family in text_string_to_metric_families(detailed + text):
         name = f"{family.name}_total" if family.type == "counter" else family.name
         served[name] = {tuple(s.labels.values()): s.value for s in family.samples}
     documented = set(re.findall(r"^\| `(\w+)`", DOCS.read_text(), re.MULTILINE))

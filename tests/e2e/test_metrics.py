@@ -1,13 +1,14 @@
 """What a live node's /metrics shows, beside what the node itself says."""
 
 import asyncio
+import collections
 import re
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.metrics import attached_url, scraped
+from tests.e2e.metrics import attached_url, scraped, scraped_until
 from tests.e2e.support import ENVIRONMENT, attach, get
 from tests.support.tools import require_tool
 
@@ -19,19 +20,27 @@ ROW = re.compile(r"^\| `(\w+)` \| (\w+) \|", re.MULTILINE)
 @pytest.fixture(scope="module")
 def node(start_session_node):
     node = start_session_node(hosts=("localhost", "a.test"), environment=ENVIRONMENT)
-    attach(node)
+    attach(node, sample_interval=1, reconciliation_interval=1)
     return node
 
 
 async def test_what_is_documented_is_what_a_live_node_shows(node):
     url = await attached_url(node)
-    assert scraped(url).kinds == dict(ROW.findall(DOCS.read_text()))
+    documented = dict(ROW.findall(DOCS.read_text()))
+    detailed = scraped(url, "/metrics/detailed").kinds
+    # Some samples take their time.
+    found = await scraped_until(
+        url, lambda scrape: (scrape.kinds | detailed).keys() >= documented.keys()
+    )
+    assert found.kinds | detailed == documented
+    assert found.kinds.keys() & detailed.keys() == {"megaphone_up"}
 
 
-async def test_promtool_has_nothing_to_say(node):
+@pytest.mark.parametrize("path", ["/metrics", "/metrics/detailed"])
+async def test_promtool_has_nothing_to_say(node, path):
     promtool = require_tool("promtool")
     url = await attached_url(node)
-    _, body = get(f"{url}/metrics")
+    _, body = get(f"{url}{path}")
     check = await asyncio.to_thread(
         subprocess.run,
         [promtool, "check", "metrics"],
@@ -61,3 +70,55 @@ async def test_the_figures_are_the_node_s(node):
     release = node.eval("erlang:system_info(otp_release)").strip('"')
     (info,) = [labels for (n, *labels) in scrape.values if n == "megaphone_node_info"]
     assert {node.name, release} <= set(info)
+
+
+async def test_no_metric_has_more_than_ten_label_combinations(node):
+    url = await attached_url(node)
+    series = collections.Counter(name for name, *_ in scraped(url).values)
+    # A histogram's buckets are its own: of one stage, or of what has no stages.
+    assert {name: n for name, n in series.items() if n > 10 and not name.endswith("_bucket")} == {}
+
+
+async def test_samples_are_taken_again_and_again(node):
+    url = await attached_url(node)
+    kinds = ["sessions", "mailboxes", "registered", "tables", "schedulers", "machine"]
+
+    def young(scrape):
+        ages = [scrape.get("megaphone_node_sample_age_seconds", kind) for kind in kinds]
+        return all(age is not None and age < 3 for age in ages)
+
+    await scraped_until(url, young)
+    # Longer than one interval, and not once much older than it.
+    scrape = scraped(url)
+    begun = scrape["megaphone_node_uptime_seconds"]
+    scrape = await scraped_until(url, lambda s: s["megaphone_node_uptime_seconds"] > begun + 4)
+    assert young(scrape)
+    descriptors = len(list(Path(f"/proc/{node.pid}/fd").iterdir()))
+    assert abs(scrape["megaphone_vm_file_descriptors"] - descriptors) < 10
+    assert scrape["megaphone_vm_file_descriptors_limit"] > descriptors
+    assert 0 <= scrape["megaphone_vm_scheduler_utilization_ratio", "normal"] <= 1
+    assert scrape["megaphone_cluster_nodes", "running"] == 1
+    assert scrape["megaphone_system_memory_available_bytes"] > 0
+
+
+async def test_the_longest_mailbox_and_its_name(node):
+    url = await attached_url(node)
+    node.eval(
+        "begin P = spawn(fun() -> receive stop -> ok end end), register(stuck, P),"
+        " [P ! N || N <- lists:seq(1, 777)], ok end"
+    )
+    await scraped_until(url, lambda scrape: scrape["megaphone_vm_mailbox_messages_max"] == 777)
+    stuck = ("megaphone_detailed_mailbox_messages", "stuck")
+    await scraped_until(url, lambda s: s.get(*stuck) == 777, path="/metrics/detailed")
+    node.eval("stuck ! stop, exit(whereis(stuck), kill)")
+    await scraped_until(url, lambda scrape: scrape["megaphone_vm_mailbox_messages_max"] < 777)
+
+
+async def test_mnesia_says_that_it_is_overloaded(node):
+    url = await attached_url(node)
+    events = "megaphone_mnesia_overload_events_total"
+    before = scraped(url)[events]
+    node.eval(
+        "mnesia_lib:report_system_event({mnesia_overload, {mnesia_tm, message_queue_len, [1, 2]}})"
+    )
+    await scraped_until(url, lambda scrape: scrape[events] == before + 1)

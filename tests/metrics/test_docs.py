@@ -6,7 +6,7 @@ from prometheus_client import CollectorRegistry
 
 from erlang_port.transports.fds import Statistics
 from metrics.headroom import Headroom
-from metrics.node import FAMILIES, NodeCollector
+from metrics.node import DETAILED, FAMILIES, NodeCollector
 from metrics.port import PortCollector
 from metrics.program import ProgramCollector
 from metrics.registry import new_registry
@@ -20,7 +20,8 @@ ROW = re.compile(r"^\| `(\w+)` \| (\w+) \|([^|]*)\|", re.MULTILINE)
 async def everything(*_: object) -> dict[bytes, object]:
     """A node that answers every metric there is."""
     return {
-        family.name.encode(): [(*family.labels, 1)] if family.labels else 1 for family in FAMILIES
+        family.name.encode(): [(*family.labels, 1)] if family.labels else 1
+        for family in (*FAMILIES, *DETAILED)
     }
 
 
@@ -31,7 +32,7 @@ async def with_sessions(*_: object) -> dict[bytes, object]:
 @pytest.fixture
 async def whole_registry() -> CollectorRegistry:
     registry = new_registry()
-    await NodeCollector(registry, everything).refresh()
+    await NodeCollector(registry, everything, families=(*FAMILIES, *DETAILED)).refresh()
     await Headroom(registry, NodeCollector(new_registry(), with_sessions)).observe()
     PortCollector(registry, lambda: Statistics(*[1] * len(Statistics._fields)))
     ProgramCollector(registry, "0")

@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from erlang_port.etf import Atom, EtfError
 from erlang_port.transports.fds import CallError, Disconnected
-from metrics.node import TIMEOUT, NodeCollector
+from metrics.node import DETAILED, METRICS_DETAILED, TIMEOUT, NodeCollector
 from metrics.registry import new_registry
 
 Call = Callable[[str, Any, float], Awaitable[Any]]
@@ -145,3 +145,37 @@ async def test_labels_may_hold_anything() -> None:
     families = text_string_to_metric_families(generate_latest(registry).decode())
     (sample,) = [s for f in families for s in f.samples if s.name == "megaphone_node_info"]
     assert sample.labels == {"node": name, "ejabberd": "�", "otp": "x", "megaphone": "25"}
+
+
+async def test_another_question_with_another_answer() -> None:
+    asked = []
+
+    async def call(*request: Any) -> Any:
+        asked.append(request)
+        return {b"detailed_sessions": [(b"a.test", 3)], b"vm_processes": 1}
+
+    registry = new_registry()
+    node = NodeCollector(registry, call, METRICS_DETAILED, DETAILED)
+    await node.refresh()
+    assert asked == [("node", (Atom("metrics"), Atom("detailed")), TIMEOUT)]
+    assert registry.get_sample_value("megaphone_detailed_sessions", {"vhost": "a.test"}) == 3
+    assert registry.get_sample_value("megaphone_vm_processes") is None
+
+
+async def test_two_thousand_virtual_hosts() -> None:
+    hosts = [(f"vhost-{n}.example.org".encode(), n) for n in range(2000)]
+
+    async def call(*_: object) -> Any:
+        return {b"detailed_sessions": hosts}
+
+    registry = new_registry()
+    node = NodeCollector(registry, call, METRICS_DETAILED, DETAILED)
+    await node.refresh()
+    families = text_string_to_metric_families(generate_latest(registry).decode())
+    shown = {
+        sample.labels["vhost"]: sample.value
+        for family in families
+        for sample in family.samples
+        if family.name == "megaphone_detailed_sessions"
+    }
+    assert shown == {name.decode(): n for name, n in hosts}

@@ -61,3 +61,26 @@ called_other_test() ->
     More = megaphone_metrics:largest(2, [{<<"other">>, 99}, {<<"10">>, 10} | Rows]),
     ?assertEqual([{<<"other">>, 100}], [Row || {<<"other">>, _} = Row <- More]),
     ?assertEqual(10, length(More)).
+
+%% Two thousand vhosts, every one of them; what goes beyond the bound is told together.
+detailed_test_() ->
+    {setup,
+     fun megaphone_sessions:new_table/0,
+     fun(_) -> ets:delete(megaphone_sessions) end,
+     fun() ->
+             Hosts = fun(N) -> [integer_to_binary(I) || I <- lists:seq(1, N)] end,
+             Count = fun(N) ->
+                             ok = megaphone_sessions:hosts(Hosts(N)),
+                             [megaphone_sessions:reconcile(Host, 2, {0, 0}) || Host <- Hosts(N)],
+                             maps:get(<<"detailed_sessions">>, megaphone_metrics:detailed())
+                     end,
+             ?assertEqual(lists:sort([{Host, 2} || Host <- Hosts(2000)]), lists:sort(Count(2000))),
+             Many = Count(10500),
+             ?assertEqual(10000, length(Many)),
+             ?assertEqual([{<<"other">>, 2 * 501}], [Row || {<<"other">>, _} = Row <- Many]),
+             %% And a scrape has ten of them at most.
+             #{<<"sessions">> := Few} = megaphone_metrics:all(),
+             ?assertEqual(10, length(Few)),
+             {ok, Answer} = megaphone_calls:answer(<<"node">>, {metrics, detailed}),
+             ?assertMatch(#{<<"detailed_sessions">> := _}, binary_to_term(Answer))
+     end}.

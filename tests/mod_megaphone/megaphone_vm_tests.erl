@@ -31,3 +31,10 @@ run_queues_test() ->
     ?assertMatch([{<<"normal">>, _}, {<<"dirty_cpu">>, _}, {<<"dirty_io">>, _}], Queues),
     ?assertEqual(erlang:system_info(schedulers) + 2,
                  length(erlang:statistics(run_queue_lengths_all))).
+
+resident_memory_moves_test() ->
+    Resident = fun() -> maps:get(<<"vm_resident_memory_bytes">>, megaphone_vm:metrics()) end,
+    Before = Resident(),
+    Kept = binary:copy(<<1>>, 50_000_000),
+    ?assert(Resident() > Before + 40_000_000),
+    ?assertEqual(50_000_000, byte_size(Kept)).

@@ -1,5 +1,6 @@
 import aiohttp
 import pytest
+from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter, openmetrics
 from prometheus_client.openmetrics.parser import (
     text_string_to_metric_families as openmetrics_families,
@@ -7,6 +8,7 @@ from prometheus_client.openmetrics.parser import (
 from prometheus_client.parser import text_string_to_metric_families
 
 from bridge.http import metrics
+from bridge.http.metrics import Exposed
 from metrics.registry import new_registry
 from tests.bridge.http.conftest import Serve
 
@@ -22,13 +24,17 @@ async def nothing() -> None:
     """Nothing has to be brought up to date."""
 
 
+def routes(registry: CollectorRegistry) -> list[web.RouteDef]:
+    return metrics.routes(Exposed(registry, nothing), Exposed(new_registry(), nothing))
+
+
 @pytest.mark.parametrize(
     "accept", ["*/*", "text/plain;version=0.0.4", "application/openmetrics", ",;=,;", ""]
 )
 async def test_the_registry_in_prometheus_text_format(
     serve: Serve, client: aiohttp.ClientSession, registry: CollectorRegistry, accept: str
 ) -> None:
-    server = await serve(*metrics.routes(registry, nothing))
+    server = await serve(*routes(registry))
     async with client.get(f"{server.url}/metrics", headers={"Accept": accept}) as response:
         assert response.status == 200
         assert response.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
@@ -48,7 +54,7 @@ async def test_the_registry_in_prometheus_text_format(
 async def test_openmetrics_when_asked_for(
     serve: Serve, client: aiohttp.ClientSession, registry: CollectorRegistry, accept: str
 ) -> None:
-    server = await serve(*metrics.routes(registry, nothing))
+    server = await serve(*routes(registry))
     async with client.get(f"{server.url}/metrics", headers={"Accept": accept}) as response:
         assert response.headers["Content-Type"] == openmetrics.exposition.CONTENT_TYPE_LATEST
         text = await response.text()
@@ -65,7 +71,11 @@ async def test_what_is_shown_is_of_this_scrape(serve: Serve, client: aiohttp.Cli
     async def refresh() -> None:
         counter.inc()
 
-    server = await serve(*metrics.routes(registry, refresh))
+    detail = new_registry()
+    exposed = Exposed(registry, refresh), Exposed(detail, nothing)
+    server = await serve(*metrics.routes(*exposed))
     for n in (1, 2, 3):
         async with client.get(f"{server.url}/metrics") as response:
             assert f"megaphone_scrapes_total {n}.0" in await response.text()
+        async with client.get(f"{server.url}/metrics/detailed") as response:
+            assert await response.text() == ""
