@@ -110,9 +110,10 @@ def observation(answer: Mapping[bytes, Term], now: float) -> Observation | None:
     if resident is not None and available is not None:
         _add(usage, "memory", resident, resident + available)
     cores = _number(answer, b"vm_schedulers_online")
+    granted = _number(answer, b"system_cpus")
     busy = _labelled(answer, b"vm_scheduler_utilization_ratio", b"normal")
     if cores is not None and busy is not None:
-        _add(usage, "cpu", busy * cores, cores)
+        _add(usage, "cpu", busy * cores, min(cores, granted or cores))
     return Observation(now, int(sessions), usage, _sum(answer, b"vm_memory_bytes"))
 
 

@@ -53,6 +53,10 @@ def test_what_an_answer_says_of_the_resources():
     }
 
 
+def test_a_control_group_may_grant_less_than_the_schedulers_could_use():
+    assert observation(answer(10_000, system_cpus=0.5), 0.0).usage["cpu"] == Usage(0.2, 0.5)
+
+
 @pytest.mark.parametrize(
     ("missing", "resource"),
     [
