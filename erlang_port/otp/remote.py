@@ -25,7 +25,7 @@ from erlang_port.otp.runtime import is_at_node
 from erlang_port.transports.calls import CallError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from erlang_port.otp.process import Process, Reference
     from erlang_port.otp.runtime import Runtime
@@ -106,7 +106,7 @@ class Node:
         self._proxies: dict[int, ErlangPid] = {}
         # What processes have sent whose proxies are being started; it goes out however they end.
         self._waiting: dict[int, list[Signal]] = {}
-        self._exposing: set[asyncio.Task[None]] = set()
+        self._exposing: set[asyncio.Task[ErlangPid | Exit]] = set()
         self._monitors: dict[int, tuple[Process, Reference, Term]] = {}
         self._numbers: dict[Reference, int] = {}
         self._next_monitor = 1
@@ -126,32 +126,69 @@ class Node:
 
         Args:
             process: Which one; it must live.
-            names: An atom or string, `{local, Name}` or `{global, Name}` each.
+            names: An atom or string, `{local, Name}` or `{global, Name}` each; others are no names
+                at the node.
 
         Raises:
-            Exit: The node refused: a name is taken, or there are too many.
+            Exit: The node refused: a name is taken, or there are too many. Or it has one already.
         """
-        request = (Atom("start"), process.id, [_scoped(name) for name in names])
+        if process.id in self._proxies or process.id in self._waiting:
+            raise Exit((Atom("badarg"), b"the process has a proxy already"))
+        # Whoever asks may give up, and the process end: the proxy has to end then, too.
+        proxy = await asyncio.shield(self._start_proxy(process, names))
+        if isinstance(proxy, Exit):
+            raise proxy
+        return proxy
+
+    def _start_proxy(
+        self, process: Process, names: Sequence[Term] = ()
+    ) -> asyncio.Task[ErlangPid | Exit]:
+        request = (Atom("start"), process.id, [*_scoped(names)])
+        self._waiting[process.id] = []
+        task = asyncio.get_running_loop().create_task(self._expose(process, request))
+        self._exposing.add(task)
+        task.add_done_callback(self._exposing.discard)
+        return task
+
+    async def _expose(self, process: Process, request: Term) -> ErlangPid | Exit:
+        proxy = await self._ask_for_proxy(process, request)
+        waiting = self._waiting.pop(process.id)
+        if isinstance(proxy, Exit):
+            if waiting:
+                _log.warning("%s cannot reach the node: %s", process.label, proxy.reason)
+            for signal in waiting:
+                self._lost(signal)
+            return proxy
+        for signal in waiting:
+            self._queue(signal)
+        if process.alive:
+            self._proxies[process.id] = proxy
+        else:
+            self._end_proxy(process, process.exit_reason)
+        return proxy
+
+    async def _ask_for_proxy(self, process: Process, request: Term) -> ErlangPid | Exit:
         try:
             pid = await self._port.call(_PROCESSES, request, EXPOSE_TIMEOUT)
         except CallError as error:
-            raise Exit((Atom(error.kind), error.text.encode())) from None
-        except (TimeoutError, ConnectionError):
-            raise Exit(_NOCONNECTION) from None
+            return Exit((Atom(error.kind), error.text.encode()))
+        except TimeoutError:
+            # There may be one all the same.
+            self._end_proxy(process, _NOCONNECTION)
+            return Exit(_NOCONNECTION)
+        except ConnectionError:
+            return Exit(_NOCONNECTION)
         if not isinstance(pid, ErlangPid):
-            raise Exit((Atom("badarg"), b"the node's answer is no pid"))
-        for signal in self._waiting.pop(process.id, ()):
-            self._queue(signal)
-        if process.alive:
-            self._proxies[process.id] = pid
-        else:
-            self._queue(Signal(process.id, "exit", 0, _payload(process.exit_reason, self)))
+            return Exit((Atom("badarg"), b"the node's answer is no pid"))
         return pid
+
+    def _end_proxy(self, process: Process, reason: Term) -> None:
+        self._queue(Signal(process.id, "exit", 0, _payload(reason, self)))
 
     def ended(self, process: Process, reason: Term) -> None:
         """See `erlang_port.otp.runtime.Remote`."""
         if self._proxies.pop(process.id, None) is not None:
-            self._queue(Signal(process.id, "exit", 0, _payload(reason, self)))
+            self._end_proxy(process, reason)
         for number in [n for n, (owner, _, _) in self._monitors.items() if owner is process]:
             self._forget_monitor(number)
 
@@ -339,18 +376,8 @@ class Node:
         elif sender.id in self._waiting:
             self._waiting[sender.id].append(signal)
         else:
-            self._waiting[sender.id] = [signal]
-            task = asyncio.get_running_loop().create_task(self._expose_sender(sender))
-            self._exposing.add(task)
-            task.add_done_callback(self._exposing.discard)
-
-    async def _expose_sender(self, process: Process) -> None:
-        try:
-            await self.expose(process)
-        except Exit as error:
-            _log.warning("%s cannot reach the node: %s", process.label, error.reason)
-            for signal in self._waiting.pop(process.id, ()):
-                self._lost(signal)
+            self._start_proxy(sender)
+            self._waiting[sender.id].append(signal)
 
     def _lost(self, signal: Signal) -> None:
         """Tell its process what became of a signal that the node does not get.
@@ -389,10 +416,14 @@ def attach(runtime: Runtime, port: Port, name: str) -> Node:
     return node
 
 
-def _scoped(name: Term) -> tuple[Atom, bytes]:
-    if type(name) is tuple and len(name) == 2 and name[0] in {"local", "global"}:
-        return Atom(name[0]), str(name[1]).encode()
-    return Atom("local"), str(name).encode()
+def _scoped(names: Sequence[Term]) -> Iterator[tuple[Atom, bytes]]:
+    """Names as the node takes them: those that are text, in a registry that is there."""
+    for name in names:
+        match name:
+            case ("local" | "global" as scope, str(text)):
+                yield Atom(scope), text.encode()
+            case str():
+                yield Atom("local"), name.encode()
 
 
 def _target(target: Term) -> Term:

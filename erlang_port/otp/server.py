@@ -284,24 +284,16 @@ async def start(
         StartError: It was not started; a linked starter gets no exit signal for that.
     """
     runtime = Runtime.here()
-    parent = runtime.running if link else None
-    label = _label(module, name)
-    process = Process(runtime, label, parent)
+    callbacks = module() if isinstance(module, type) else module
+    process = Process(runtime, _label(module, name), runtime.running if link else None)
     if name is not None:
         try:
             runtime.register(name, process)
         except ValueError:
             process.end(NORMAL)
             raise gen.StartError((Atom("already_started"), runtime.whereis(name))) from None
-        if runtime.remote is not None:
-            try:
-                await runtime.remote.expose(process, [name])
-            except Exit as error:
-                process.end(NORMAL)
-                raise gen.StartError(error.reason) from None
-    server = engine(process, module() if isinstance(module, type) else module)
     starting = Starting(process)
-    process.run(_begin(server, args, starting))
+    process.run(_begin(engine(process, callbacks), args, name, starting))
     return process if await starting.wait(timeout) else None
 
 
@@ -377,9 +369,12 @@ class _Parent(Reference):
         self._process.signal(process, reason)
 
 
-async def _begin(server: Server, args: Term, starting: Starting) -> None:
+async def _begin(server: Server, args: Term, name: Term, starting: Starting) -> None:
     process = server.process
+    remote = process._runtime.remote
     try:
+        if name is not None and remote is not None:
+            await remote.expose(process, [name])
         await server.initialise(args)
     except Ignored:
         starting.done(False)

@@ -10,11 +10,15 @@ import pytest
 
 from erlang_port.etf import Atom, decode, encode
 from erlang_port.messages import Signal
-from erlang_port.otp.remote import attach
+from erlang_port.otp import gen_server
+from erlang_port.otp.gen_server import GenServer, Ok, StartError
+from erlang_port.otp.reasons import Exit
+from erlang_port.otp.remote import EXPOSE_TIMEOUT, attach
 from erlang_port.otp.runtime import Runtime
 from erlang_port.otp.runtime import self as running
 from erlang_port.transports.calls import CallError
 from tests.erlang_port.otp.processes import as_process, turns
+from tests.erlang_port.otp.test_runtime import Registry
 
 PROXY = 1_000_000
 
@@ -140,6 +144,140 @@ async def test_who_ends_while_its_proxy_is_started_leaves_nothing(runtime, node,
     assert port.sent == [(process.id, "exit", 0, "broken")]
     assert node.proxy(process) is None
     assert nothing_left(node)
+
+
+class Quiet(GenServer[None]):
+    def init(self, args):
+        return Ok(args)
+
+
+@pytest.mark.parametrize(
+    ("name", "names"),
+    [
+        ("quiet", [("local", b"quiet")]),
+        (("local", Atom("quiet")), [("local", b"quiet")]),
+        (("global", "quiet"), [("global", b"quiet")]),
+        # What the node has no registry or no name for.
+        (("global", ("quiet", 1)), []),
+        (("via", Registry(), "quiet"), []),
+    ],
+)
+async def test_the_node_has_the_names_of_servers(node, port, name, names):
+    process = await gen_server.start(Quiet, name=name)
+    assert port.calls == [("processes", ("start", process.id, names), EXPOSE_TIMEOUT)]
+    assert node.proxy(process) == pid(PROXY + process.id)
+    with pytest.raises(Exit, match="a proxy already"):
+        await node.expose(process)
+    await gen_server.stop(process)
+    await turns()
+    assert port.of(process) == [("exit", 0, "normal")]
+    assert nothing_left(node)
+
+
+async def test_a_server_whose_name_is_refused_does_not_start(runtime, node, port):
+    port.answer = refused
+    with pytest.raises(StartError) as caught:
+        await gen_server.start(Quiet, name="quiet")
+    assert caught.value.reason == ("overload", b"there are as many processes as there may be")
+    assert not runtime.names
+    assert not runtime.processes
+    assert nothing_left(node)
+
+
+async def give_up(starting, _parent):
+    starting.cancel()
+
+
+async def end_the_server(_starting, _parent):
+    Runtime.here().whereis("quiet").exit(Atom("broken"))
+
+
+async def end_the_parent(_starting, parent):
+    parent.exit(Atom("broken"))
+
+
+@pytest.mark.parametrize("how", [give_up, end_the_server, end_the_parent])
+async def test_a_start_that_is_given_up_meanwhile_leaves_no_proxy(runtime, node, port, how):
+    port.held = True
+
+    starting = []
+
+    async def body():
+        starting.append(asyncio.current_task())
+        await gen_server.start_link(Quiet, name="quiet")
+
+    parent = runtime.spawn(body, label="parent")
+    await turns()
+    server = runtime.whereis("quiet")
+    await how(starting[0], parent)
+    await turns()
+    assert not server.alive
+    assert not runtime.processes
+    assert not runtime.names
+    assert not port.sent
+    port.release()
+    await turns()
+    assert port.sent == [(server.id, "exit", 0, server.exit_reason)]
+    assert nothing_left(node)
+
+
+async def test_a_start_within_a_time_counts_the_proxys(runtime, node, port):
+    port.held = True
+    with pytest.raises(StartError, match="timeout"):
+        await gen_server.start(Quiet, name="quiet", timeout=0.01)
+    assert not runtime.processes
+    port.release()
+    await turns()
+    assert [signal[1:] for signal in port.sent] == [("exit", 0, "killed")]
+    assert nothing_left(node)
+
+
+async def test_a_proxy_that_is_not_there_in_time_is_ended(runtime, node, port):
+    def late(_request):
+        raise TimeoutError
+
+    process = idle(runtime)
+    port.answer = late
+    with pytest.raises(Exit, match="noconnection"):
+        await node.expose(process)
+    await turns()
+    assert port.of(process) == [("exit", 0, "noconnection")]
+    assert process.alive
+    assert nothing_left(node)
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [(ConnectionError("the node closed the port"), "noconnection"), (b"no pid", "no pid")],
+)
+async def test_no_proxy(runtime, node, port, answer, reason):
+    def answers(_request):
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    port.answer = answers
+    with pytest.raises(Exit, match=reason):
+        await node.expose(idle(runtime))
+    assert nothing_left(node)
+
+
+async def test_who_is_no_process_sends_by_a_process_of_its_own(runtime, node, port):
+    node.send(None, SOMEBODY, b"first")
+    node.send(None, SOMEBODY, b"second")
+    await turns()
+    [nobody] = runtime.processes.values()
+    assert port.of(nobody) == [
+        ("send", 0, (SOMEBODY, b"first")),
+        ("send", 0, (SOMEBODY, b"second")),
+    ]
+    assert len(port.calls) == 1
+    # Whoever ends it, there is another one.
+    take(node, nobody, "gone", Atom("killed"))
+    node.send(None, SOMEBODY, b"third")
+    await turns()
+    assert port.sent[-1][1:] == ("send", 0, (SOMEBODY, b"third"))
+    assert port.sent[-1][0] != nobody.id
 
 
 def refused(_request):

@@ -60,6 +60,17 @@ async def test_a_link_there_and_back():
     started[0].exit("kill")
 
 
+async def test_a_class_that_cannot_be_made_an_object_leaves_no_name():
+    class Broken(Plain):
+        def __init__(self):
+            raise ValueError("on purpose")
+
+    with pytest.raises(ValueError, match="on purpose"):
+        await gen_server.start(Broken, name="plain")
+    assert not Runtime.here().processes
+    await gen_server.stop(await gen_server.start(Plain, name="plain"))
+
+
 async def test_an_init_that_takes_too_long():
     class Slow(GenServer[None]):
         async def init(self, _args):
