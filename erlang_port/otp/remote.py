@@ -108,7 +108,8 @@ class Node:
         self._waiting: dict[int, list[Signal]] = {}
         self._exposing: set[asyncio.Task[ErlangPid | Exit]] = set()
         self._monitors: dict[int, tuple[Process, Reference, Term]] = {}
-        self._numbers: dict[Reference, int] = {}
+        # By process, so that the end of one without monitors costs nothing.
+        self._numbers: dict[int, dict[Reference, int]] = {}
         self._next_monitor = 1
         self._outgoing: list[Signal] = []
         self._taking = False
@@ -189,8 +190,8 @@ class Node:
         """See `erlang_port.otp.runtime.Remote`."""
         if self._proxies.pop(process.id, None) is not None:
             self._end_proxy(process, reason)
-        for number in [n for n, (owner, _, _) in self._monitors.items() if owner is process]:
-            self._forget_monitor(number)
+        for number in self._numbers.pop(process.id, {}).values():
+            del self._monitors[number]
 
     # From the node.
 
@@ -289,20 +290,23 @@ class Node:
     def monitor(self, process: Process, reference: Reference, target: Term) -> None:
         """See `erlang_port.otp.runtime.Remote`."""
         number, self._next_monitor = self._next_monitor, self._next_monitor + 1
-        self._monitors[number] = (process, reference, target)
-        self._numbers[reference] = number
+        self._monitors[number] = process, reference, target
+        self._numbers.setdefault(process.id, {})[reference] = number
         self._signal(process, "monitor", number, _target(target))
 
     def demonitor(self, process: Process, reference: Reference) -> None:
         """See `erlang_port.otp.runtime.Remote`."""
-        number = self._numbers.get(reference)
+        number = self._numbers.get(process.id, {}).get(reference)
         if number is not None:
             self._forget_monitor(number)
             self._signal(process, "demonitor", number, None)
 
     def _forget_monitor(self, number: int) -> None:
-        _, reference, _ = self._monitors.pop(number)
-        del self._numbers[reference]
+        process, reference, _ = self._monitors.pop(number)
+        numbers = self._numbers[process.id]
+        del numbers[reference]
+        if not numbers:
+            del self._numbers[process.id]
 
     async def call(self, kind: Atom, target: Term, request: Term, timeout: float | None) -> Term:
         """See `erlang_port.otp.runtime.Remote`.
@@ -433,7 +437,8 @@ def _target(target: Term) -> Term:
     if type(target) is tuple and len(target) == 2 and target[0] == "local":
         return Atom(target[1])
     if type(target) is tuple and len(target) == 2 and target[0] == "global":
-        return Atom("global"), target[1]
+        name = target[1]
+        return Atom("global"), Atom(name) if isinstance(name, str) else name
     if is_at_node(target):
         return Atom(target[0]), Atom(target[1])
     return Atom(target) if isinstance(target, str) else target

@@ -463,3 +463,61 @@ async def test_an_exit_signal_of_its_own_leaves_the_proxy_to_be_ended(runtime, n
         ("exit", 0, "by_hand"),
     ]
     assert nothing_left(node)
+
+
+# Monitors.
+
+
+@as_process
+async def test_a_monitor_fires_once(node, port):
+    me = running()
+    first, second = me.monitor(SOMEBODY), me.monitor(("global", "somebody"))
+    await turns()
+    assert port.of(me) == [
+        ("monitor", 1, SOMEBODY),
+        ("monitor", 2, ("global", "somebody")),
+    ]
+    for _ in range(2):
+        take(node, me, "down", (SOMEBODY, Atom("broken")), 1)
+        take(node, me, "down", ((Atom("global"), Atom("somebody")), Atom("noproc")), 2)
+    assert await me.receive(1) == ("DOWN", first, "process", SOMEBODY, "broken")
+    assert await me.receive(1) == ("DOWN", second, "process", ("global", "somebody"), "noproc")
+    assert not me.mailbox
+    me.demonitor(first)
+    await turns()
+    assert len(port.of(me)) == 2
+    assert not node._monitors
+    assert not node._numbers
+
+
+@as_process
+async def test_a_monitor_that_is_taken_back(node, port):
+    me = running()
+    kept, taken_back = me.monitor(SOMEBODY), me.monitor(SOMEBODY)
+    me.demonitor(taken_back)
+    me.demonitor(taken_back)
+    await turns()
+    assert port.of(me)[2:] == [("demonitor", 2, None)]
+    # It fired before the node heard of that.
+    take(node, me, "down", (SOMEBODY, Atom("broken")), 2)
+    assert not me.mailbox
+    # And one whose message is there already takes that along.
+    take(node, me, "down", (SOMEBODY, Atom("broken")), 1)
+    assert len(me.mailbox) == 1
+    me.demonitor(kept)
+    assert not me.mailbox
+
+
+async def test_the_end_of_a_process_is_that_of_its_monitors(runtime, node, port):
+    one, other = idle(runtime), idle(runtime)
+    for _ in range(3):
+        one.monitor(SOMEBODY)
+        other.monitor(SOMEBODY)
+    one.exit("kill")
+    assert {process for process, _ in node._monitors.values()} == {other}
+    await turns()
+    take(node, other, "down", (SOMEBODY, Atom("broken")), 2)
+    other.exit("kill")
+    await turns()
+    assert port.of(one)[3:] == [("exit", 0, "killed")]
+    assert nothing_left(node)
