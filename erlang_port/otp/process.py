@@ -318,12 +318,14 @@ class Process:
         if other is self or self.exit_reason is not None:
             return
         if isinstance(other, ErlangPid):
-            self._runtime.at_node().link(self, other)
-        elif other.exit_reason is not None:
+            node = self._runtime.at_node()
+            self._add_link(other)
+            node.link(self, other)
+            return
+        if other.exit_reason is not None:
             self.signal(other, NOPROC)
             return
-        else:
-            other._add_link(self)
+        other._add_link(self)
         self._add_link(other)
 
     def unlink(self, other: Process | ErlangPid) -> None:

@@ -38,6 +38,8 @@ _ERLANG: Final = "erlang"
 
 #: Seconds that the node has to start a proxy.
 EXPOSE_TIMEOUT: Final = 5.0
+#: Bytes that wait for proxies to be started; what is beyond is lost. Default 16 MiB.
+MAX_WAITING: Final = 16 * 1024 * 1024
 #: Seconds that a call to the node waits where its caller would wait for ever: the node's own limit.
 LONGEST_CALL: Final = 30.0
 
@@ -106,6 +108,7 @@ class Node:
         self._proxies: dict[int, ErlangPid] = {}
         # What processes have sent whose proxies are being started; it goes out however they end.
         self._waiting: dict[int, list[Signal]] = {}
+        self._waiting_bytes = 0
         self._exposing: set[asyncio.Task[ErlangPid | Exit]] = set()
         self._monitors: dict[int, tuple[Process, Reference, Term]] = {}
         # By process, so that the end of one without monitors costs nothing.
@@ -154,6 +157,7 @@ class Node:
     async def _expose(self, process: Process, request: Term) -> ErlangPid | Exit:
         proxy = await self._ask_for_proxy(process, request)
         waiting = self._waiting.pop(process.id)
+        self._waiting_bytes -= sum(len(signal.payload) for signal in waiting)
         if isinstance(proxy, Exit):
             if waiting:
                 _log.warning("%s cannot reach the node: %s", process.label, proxy.reason)
@@ -377,11 +381,14 @@ class Node:
         signal = Signal(sender.id, kind, ref, _payload(term, self))
         if sender.id in self._proxies:
             self._queue(signal)
-        elif sender.id in self._waiting:
-            self._waiting[sender.id].append(signal)
-        else:
+            return
+        if sender.id not in self._waiting:
             self._start_proxy(sender)
-            self._waiting[sender.id].append(signal)
+        if self._waiting_bytes + len(signal.payload) > MAX_WAITING:
+            self._lost(signal)
+            return
+        self._waiting[sender.id].append(signal)
+        self._waiting_bytes += len(signal.payload)
 
     def _lost(self, signal: Signal) -> None:
         """Tell its process what became of a signal that the node does not get.

@@ -13,7 +13,7 @@ from erlang_port.messages import Signal
 from erlang_port.otp import gen_server
 from erlang_port.otp.gen_server import GenServer, Ok, StartError
 from erlang_port.otp.reasons import Exit
-from erlang_port.otp.remote import EXPOSE_TIMEOUT, attach
+from erlang_port.otp.remote import EXPOSE_TIMEOUT, MAX_WAITING, attach
 from erlang_port.otp.runtime import Runtime
 from erlang_port.otp.runtime import self as running
 from erlang_port.transports.calls import CallError
@@ -316,6 +316,28 @@ async def test_a_link_without_a_proxy_ends_who_traps_no_exits(runtime, node, por
     await turns()
     assert process.exit_reason == "noconnection"
     assert not port.sent
+    assert nothing_left(node)
+
+
+@as_process
+async def test_what_waits_for_a_proxy_is_bounded(node, port):
+    me = running()
+    port.held = True
+    for _ in range(3):
+        node.send(me, SOMEBODY, b"x" * (MAX_WAITING // 4))
+    # As much as there is room for, and not a byte more.
+    left = MAX_WAITING - node._waiting_bytes - len(encode((SOMEBODY, b"")))
+    node.send(me, SOMEBODY, b"x" * (left + 1))
+    node.send(me, SOMEBODY, b"x" * left)
+    me.link(SOMEBODY)
+    reference = me.monitor(SOMEBODY)
+    assert await me.receive(1) == ("EXIT", SOMEBODY, "noconnection")
+    assert await me.receive(1) == ("DOWN", reference, "process", SOMEBODY, "noconnection")
+    assert not me.links
+    port.release()
+    await turns()
+    assert len(port.of(me)) == 4
+    assert node._waiting_bytes == 0
     assert nothing_left(node)
 
 
