@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, NamedTuple, TypeAlias, TypeVar
 
 from erlang_port.etf import Atom, Term
 from erlang_port.otp import server
 from erlang_port.otp import statem_values as values
+from erlang_port.otp.gen import Hibernate
 from erlang_port.otp.reasons import Exit, as_reason
 from erlang_port.otp.statem_engine import Engine, Event, Terminate
 from erlang_port.otp.statem_timers import Timers
@@ -28,12 +29,17 @@ _BAD_RETURN: Final = Atom("bad_return_value")
 _INFO: Final = values.INFO
 
 
+#: What may stand after the data: seconds after which an event `timeout` comes unless a message
+#: comes first.
+Then: TypeAlias = float | Hibernate | None
+
+
 class Ok(NamedTuple, Generic[Data]):
-    """`init`: the machine is ready; after `timeout` seconds without a message comes `timeout`."""
+    """`init`: the machine is ready."""
 
     state: str
     data: Data
-    timeout: float | None = None
+    then: Then = None
 
 
 class Ignore(NamedTuple):
@@ -41,11 +47,11 @@ class Ignore(NamedTuple):
 
 
 class NextState(NamedTuple, Generic[Data]):
-    """Go to a state, which may be the same; an event `timeout` as for `Ok`."""
+    """Go to a state, which may be the same."""
 
     state: str
     data: Data
-    timeout: float | None = None
+    then: Then = None
 
 
 class Reply(NamedTuple, Generic[Data]):
@@ -54,7 +60,7 @@ class Reply(NamedTuple, Generic[Data]):
     value: Term
     state: str
     data: Data
-    timeout: float | None = None
+    then: Then = None
 
 
 class Stop(NamedTuple, Generic[Data]):
@@ -86,9 +92,9 @@ class FsmEngine(Engine):
     async def initialise(self, args: Term) -> None:
         """See `Server`."""
         match await server.settled(self.module.init(args)):
-            case Ok(state, data, timeout):
+            case Ok(state, data, then):
                 self._state, self._data = state, data
-                self._first = _timeout(timeout)
+                self._first = _actions(then)
             case Stop(reason):
                 raise Exit(reason)
             case Ignore():
@@ -128,10 +134,10 @@ class FsmEngine(Engine):
         """See `Engine`."""
         from_: Any = event.type[1] if type(event.type) is tuple else None
         match result:
-            case NextState(state, data, timeout):
-                return values.NextState(state, data, _timeout(timeout))
-            case Reply(value, state, data, timeout) if from_ is not None:
-                actions = [values.Reply(from_, value), *_timeout(timeout)]
+            case NextState(state, data, then):
+                return values.NextState(state, data, _actions(then))
+            case Reply(value, state, data, then) if from_ is not None:
+                actions = [values.Reply(from_, value), *_actions(then)]
                 return values.NextState(state, data, actions)
             case Stop(reason, data):
                 return values.Stop(reason, data)
@@ -142,9 +148,11 @@ class FsmEngine(Engine):
         raise Terminate((_BAD_RETURN, repr(type(result)).encode()))
 
 
-def _timeout(seconds: float | None) -> list[values.Action]:
+def _actions(then: Then) -> list[values.Action]:
     """The event that comes when there is no message for so long; any message ends it."""
-    return [] if seconds is None else [values.EventTimeout(seconds, TIMEOUT)]
+    if then is None or isinstance(then, Hibernate):
+        return []
+    return [values.EventTimeout(then, TIMEOUT)]
 
 
 def _sync(module: Any, state: str) -> Any:  # noqa: ANN401

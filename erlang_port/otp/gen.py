@@ -44,6 +44,12 @@ class From(NamedTuple):
     tag: Caller
 
 
+class Hibernate(NamedTuple):
+    """OTP gives memory back; here nothing happens: an idle process has no task and no mailbox."""
+
+    hibernate: bool = True
+
+
 class StartError(Exit):
     """A server was not started; a process that does not catch it ends with the same reason.
 

@@ -24,13 +24,12 @@ a class has one function of a name, or to `NAME` where there is no such. A callb
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeAlias
 
 from erlang_port.etf import Atom, Term
 from erlang_port.otp import fsm_engine as engine
-from erlang_port.otp import gen, server
+from erlang_port.otp import gen, server, timers
 from erlang_port.otp.fsm_engine import (
     Data,
     FsmEngine,
@@ -41,18 +40,19 @@ from erlang_port.otp.fsm_engine import (
     Stop,
     StopReply,
 )
-from erlang_port.otp.gen import CALL_TIMEOUT, From, StartError
-from erlang_port.otp.process import Reference
+from erlang_port.otp.gen import CALL_TIMEOUT, From, Hibernate, StartError
 from erlang_port.otp.reasons import Exit
-from erlang_port.otp.runtime import self as running
+from erlang_port.otp.runtime import self
 
 if TYPE_CHECKING:
     from erlang_port.otp.process import Process
+    from erlang_port.otp.timers import Timer
 
 __all__ = [
     "Exit",
     "From",
     "GenFsm",
+    "Hibernate",
     "Ignore",
     "NextState",
     "Ok",
@@ -127,36 +127,6 @@ class GenFsm(Generic[Data]):
         return state, data
 
 
-class Timer(Reference):
-    """A timer of the process that started it."""
-
-    __slots__ = ("_handle", "_message", "_process", "_sent")
-
-    def __init__(self, time: float, content: Term) -> None:
-        self._process = running()
-        self._message: Term = (engine.TIMEOUT, self, content)
-        self._sent = False
-        self._handle = asyncio.get_running_loop().call_later(time, self._send)
-
-    def _send(self) -> None:
-        self._sent = True
-        self._process.send(self._message)
-
-    def cancel(self) -> float | None:
-        """Have it not come; the seconds that were left, or None: it has been taken."""
-        if self._sent:
-            mailbox = self._process.mailbox
-            for at, message in enumerate(mailbox):
-                if message is self._message:
-                    del mailbox[at]
-                    return 0.0
-            return None
-        if self._handle.cancelled():
-            return None
-        self._handle.cancel()
-        return max(self._handle.when() - asyncio.get_running_loop().time(), 0.0)
-
-
 async def start(
     module: type[GenFsm[Any]] | GenFsm[Any],
     args: Any = None,  # noqa: ANN401  # any term
@@ -226,12 +196,12 @@ def reply(from_: From, value: Term) -> None:
 
 def send_event_after(time: float, event: Term) -> Timer:
     """Send the machine that runs now an event, in so many seconds."""
-    return Timer(time, (engine.EVENT, event))
+    return timers.start_timer(time, self(), (engine.EVENT, event))
 
 
 def start_timer(time: float, message: Term) -> Timer:
     """Send the machine that runs now an event `{timeout, Timer, Message}`, in so many seconds."""
-    return Timer(time, (engine.TIMER, message))
+    return timers.start_timer(time, self(), (engine.TIMER, message))
 
 
 def cancel_timer(timer: Timer) -> float | None:
@@ -240,4 +210,13 @@ def cancel_timer(timer: Timer) -> float | None:
     Returns:
         The seconds that were left; None, where OTP has `false`: its event has been taken.
     """
-    return timer.cancel()
+    left = timers.cancel_timer(timer)
+    if left is not None:
+        return left
+    mailbox = self().mailbox
+    for at, message in enumerate(mailbox):
+        match message:
+            case ("timeout", found, _) if found is timer:
+                del mailbox[at]
+                return 0.0
+    return None

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, NamedTuple, Typ
 
 from erlang_port.etf import Atom, Term
 from erlang_port.otp import gen, server
-from erlang_port.otp.gen import CALL_TIMEOUT, From, Request, StartError
+from erlang_port.otp.gen import CALL_TIMEOUT, From, Hibernate, Request, StartError
 from erlang_port.otp.reasons import Exit, as_reason, of_exception
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ __all__ = [
     "Exit",
     "From",
     "GenServer",
+    "Hibernate",
     "Ignore",
     "NoReply",
     "Ok",
@@ -72,7 +73,7 @@ class Continue(NamedTuple):
 
 #: What may stand after the state: seconds after which `timeout` comes as an info message unless
 #: another message comes first, or what is to be done at once.
-Then: TypeAlias = float | Continue | None
+Then: TypeAlias = float | Continue | Hibernate | None
 
 
 class Ok(NamedTuple, Generic[State]):
@@ -302,7 +303,7 @@ class _Engine(server.Server):
     def _then(self, then: Then) -> None:
         if isinstance(then, Continue):
             self.process.put_back([_Next(then.content)])
-        elif then is not None:
+        elif then is not None and not isinstance(then, Hibernate):
             self._timer = _Timer(then, self.process)
             if self.process.cleanup is None:
                 self.process.cleanup = self._cancel

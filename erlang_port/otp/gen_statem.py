@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Literal, TypeAl
 
 from erlang_port.etf import Atom, Term
 from erlang_port.otp import gen, server
-from erlang_port.otp.gen import From, Request, StartError
+from erlang_port.otp.gen import From, Hibernate, Request, StartError
 from erlang_port.otp.reasons import Exit
 from erlang_port.otp.statem_engine import Engine
 from erlang_port.otp.statem_values import (
@@ -40,7 +40,6 @@ from erlang_port.otp.statem_values import (
     EnterResult,
     EventTimeout,
     EventType,
-    Hibernate,
     Ignore,
     InitResult,
     KeepState,

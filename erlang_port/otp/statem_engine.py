@@ -268,7 +268,7 @@ class Engine(server.Server):
                 case values.NextEvent() | values.Postpone():
                     bad = _BAD_ENTER_ACTION if entering else _BAD_ACTION
                     raise self._terminate(to, (bad, _kind(action)))
-                case values.Hibernate():
+                case gen.Hibernate():
                     pass
                 case _ if _is_timeout(action):
                     to.timeouts.append(action)
@@ -366,8 +366,11 @@ def _is_event(type_: Term) -> bool:
 def _is_timeout(action: Any) -> bool:  # noqa: ANN401  # whatever a module gives
     """Whether an action is a good timeout."""
     match action:
-        case values.StateTimeout(time) | values.EventTimeout(time) | values.Timeout(_, time):
-            return time is None or (isinstance(time, int | float) and time >= 0)
+        case values.StateTimeout() | values.EventTimeout() | values.Timeout():
+            time = action.time
+            if time is None:
+                return True
+            return isinstance(time, int | float) and (action.absolute or time >= 0)
         case values.Cancel(type_) | values.Update(type_):
             if isinstance(type_, str):
                 return type_ in TYPES

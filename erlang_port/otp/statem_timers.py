@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Final
 
 from erlang_port.otp import statem_values as values
+from erlang_port.otp import timers
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Sequence
 
     from erlang_port.etf import Term
@@ -94,23 +95,22 @@ class Timers:
             case values.Update(_, content):
                 timer = self._running.get(type_)
                 if timer is None:
-                    self._start(type_, 0, content)
+                    self._start(type_, 0, content, absolute=False)
                 else:
                     timer.content = content
             case _:
                 self.cancel(type_)
                 if action.time is not None:
-                    self._start(type_, action.time, action.content)
+                    self._start(type_, action.time, action.content, absolute=action.absolute)
 
-    def _start(self, type_: EventType, time: float, content: Term) -> None:
+    def _start(self, type_: EventType, time: float, content: Term, *, absolute: bool) -> None:
         timer = self._running[type_] = Timer(type_, content)
-        if time == 0 and self._at_once:
+        if time == 0 and not absolute and self._at_once:
             self._zero.append(timer)
-        elif time == 0:
+        elif time == 0 and not absolute:
             self._process.send(timer)
         else:
-            loop = asyncio.get_running_loop()
-            timer.handle = loop.call_later(time, self._process.send, timer)
+            timer.handle = timers.call_later(time, self._process.send, timer, absolute=absolute)
             if self._process.cleanup is None:
                 self._process.cleanup = self._cancel_all
 

@@ -1,6 +1,7 @@
 """What a state machine's callbacks give: results, and the actions in them (gen_statem(3)).
 
-Times are in seconds; None is OTP's `infinity`.
+Times are in seconds from now, or, absolute, points in time as `time.monotonic` has them; None is
+OTP's `infinity`.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, Generic, NamedTuple, TypeAlias, TypeVar
 
 from erlang_port.etf import Atom, Term
+from erlang_port.otp.gen import Hibernate
 from erlang_port.otp.reasons import NORMAL
 
 if TYPE_CHECKING:
@@ -57,6 +59,7 @@ class StateTimeout(NamedTuple):
 
     time: float | None
     content: Term = None
+    absolute: bool = False
 
 
 class EventTimeout(NamedTuple):
@@ -64,6 +67,7 @@ class EventTimeout(NamedTuple):
 
     time: float | None
     content: Term = None
+    absolute: bool = False
 
 
 class Timeout(NamedTuple):
@@ -72,6 +76,7 @@ class Timeout(NamedTuple):
     name: Term
     time: float | None
     content: Term = None
+    absolute: bool = False
 
 
 class Cancel(NamedTuple):
@@ -85,12 +90,6 @@ class Update(NamedTuple):
 
     timeout: EventType
     content: Term
-
-
-class Hibernate(NamedTuple):
-    """OTP gives memory back; here nothing happens, for an idle process costs its mailbox."""
-
-    hibernate: bool = True
 
 
 Action: TypeAlias = (

@@ -536,7 +536,7 @@ async def test_the_end_of_a_process_is_that_of_its_monitors(runtime, node, port)
         one.monitor(SOMEBODY)
         other.monitor(SOMEBODY)
     one.exit("kill")
-    assert {process for process, _ in node._monitors.values()} == {other}
+    assert {process for process, *_ in node._monitors.values()} == {other}
     await turns()
     take(node, other, "down", (SOMEBODY, Atom("broken")), 2)
     other.exit("kill")

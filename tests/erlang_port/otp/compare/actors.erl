@@ -59,6 +59,8 @@ the({the, Name} = Term, World) ->
         [{_, Value}] -> Value;
         [] -> Term
     end;
+%% So many milliseconds from now, as a point in time.
+the({in_ms, Milliseconds}, _) -> erlang:monotonic_time(millisecond) + Milliseconds;
 the(Term, World) when is_tuple(Term) -> list_to_tuple([the(E, World) || E <- tuple_to_list(Term)]);
 the([H | T], World) -> [the(H, World) | the(T, World)];
 the(Term, _) -> Term.
@@ -134,6 +136,10 @@ step({fsm_sync, F, S, Event}) -> ask(F, fun(_) -> gen_fsm:F(server(S), the(Event
 step({fsm_sync, F, S, Event, Timeout}) -> ask(F, fun(_) -> gen_fsm:F(server(S), the(Event), Timeout) end);
 step({fsm_timer, Var, F, Time, Event}) -> bind(Var, gen_fsm:F(Time, Event));
 step({fsm_cancel, Var}) -> note({cancel_timer, is_integer(gen_fsm:cancel_timer(the({the, Var})))});
+step({timer, Var, F, {in_ms, _} = At, Who, Message}) ->
+    bind(Var, erlang:F(the(At), server(Who), the(Message), [{abs, true}]));
+step({timer, Var, F, Time, Who, Message}) -> bind(Var, erlang:F(Time, server(Who), the(Message)));
+step({timers, F, Var}) -> note({F, is_integer(erlang:F(the({the, Var})))});
 step({exit, Who, Reason}) -> exit(server(Who), the(Reason));
 step({die, Reason}) -> exit(the(Reason));
 step({link, Who}) -> link(server(Who));

@@ -4,12 +4,13 @@ import asyncio
 import base64
 import re
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
 
 from erlang_port.etf import Atom, decode, encode
-from erlang_port.otp import gen, sys
+from erlang_port.otp import gen, sys, timers
 from erlang_port.otp.process import Process, Reference
 from erlang_port.otp.reasons import Exit
 from erlang_port.otp.runtime import Runtime
@@ -126,6 +127,8 @@ class World:
         if isinstance(term, tuple):
             if len(term) == 2 and term[0] == "the":
                 return self.bound.get(term[1], term)
+            if len(term) == 2 and term[0] == "in_ms":
+                return round(time.monotonic() * 1000) + term[1]
             return tuple(map(self.the, term))
         return list(map(self.the, term)) if isinstance(term, list) else term
 
@@ -362,6 +365,15 @@ class Actor:
     def _fsm_cancel(self, var):
         left = self.world.behaviour.cancel_timer(self.world.bound[var])
         self.note(Atom("cancel_timer"), left is not None)
+
+    def _timer(self, var, function, at, who, message):
+        start, absolute = getattr(timers, function), isinstance(at, tuple)
+        time, message = seconds(self.world.the(at)), self.world.the(message)
+        self.world.bind(var, start(time, self._server(who), message, absolute=absolute))
+
+    def _timers(self, function, var):
+        left = getattr(timers, function)(self.world.bound[var])
+        self.note(Atom(function), left is not None)
 
     def _exit(self, who, reason):
         self._server(who).exit(self.world.the(reason))

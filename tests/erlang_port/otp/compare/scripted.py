@@ -12,6 +12,8 @@ def then_of(then):
             return None
         case (("continue", content),):
             return gen_server.Continue(content)
+        case ("hibernate",):
+            return gen_server.Hibernate()
         case (time,):
             return seconds(time)
 
@@ -109,6 +111,11 @@ def time_of(time):
     return seconds(time) if time == "infinity" or isinstance(time, int) else time
 
 
+def is_absolute(options=()):
+    """What the options of a timeout say: one or a list."""
+    return ("abs", True) in (options if isinstance(options, list) else [options])
+
+
 def action(action):  # noqa: C901  # a case for each
     """An action of OTP's as one of Python's."""
     match action:
@@ -128,12 +135,12 @@ def action(action):  # noqa: C901  # a case for each
             return gen_statem.Cancel(timeout)
         case (timeout, "update", content):
             return gen_statem.Update(timeout, content)
-        case ("state_timeout", time, content):
-            return gen_statem.StateTimeout(time_of(time), content)
-        case ("timeout", time, content):
-            return gen_statem.EventTimeout(time_of(time), content)
-        case (("timeout", name), time, content):
-            return gen_statem.Timeout(name, time_of(time), content)
+        case ("state_timeout", time, content, *options):
+            return gen_statem.StateTimeout(time_of(time), content, is_absolute(*options))
+        case ("timeout", time, content, *options):
+            return gen_statem.EventTimeout(time_of(time), content, is_absolute(*options))
+        case (("timeout", name), time, content, *options):
+            return gen_statem.Timeout(name, time_of(time), content, is_absolute(*options))
     return action
 
 
@@ -233,17 +240,21 @@ class ScriptedStatem(gen_statem.GenStatem):
         return converted(self.actor.plan(extra, data), lambda result: result[1:])
 
 
+def then_of_fsm(then):
+    return gen_fsm.Hibernate() if then == "hibernate" else seconds(then)
+
+
 def fsm_result(result):
     """A result of OTP's as one of Python's; what is none stays as it is."""
     match result:
-        case ("ok", state, data, *timeout):
-            return gen_fsm.Ok(state, data, *map(seconds, timeout))
+        case ("ok", state, data, *then):
+            return gen_fsm.Ok(state, data, *map(then_of_fsm, then))
         case "ignore":
             return gen_fsm.Ignore()
-        case ("next_state", state, data, *timeout):
-            return gen_fsm.NextState(state, data, *map(seconds, timeout))
-        case ("reply", value, state, data, *timeout):
-            return gen_fsm.Reply(value, state, data, *map(seconds, timeout))
+        case ("next_state", state, data, *then):
+            return gen_fsm.NextState(state, data, *map(then_of_fsm, then))
+        case ("reply", value, state, data, *then):
+            return gen_fsm.Reply(value, state, data, *map(then_of_fsm, then))
         case ("stop", reason, value, data):
             return gen_fsm.StopReply(reason, value, data)
         case ("stop", *given):
