@@ -13,13 +13,13 @@ import asyncio
 import logging
 import time
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from erlang_port.etf import Atom, EtfError, Term, decode, encode
 from erlang_port.etf import Pid as ErlangPid
 from erlang_port.messages import Signal
 from erlang_port.otp import gen
-from erlang_port.otp.outward import outward
+from erlang_port.otp.outward import encode_outward, outward
 from erlang_port.otp.reasons import NOPROC, TIMEOUT, Exit
 from erlang_port.otp.runtime import is_at_node
 from erlang_port.transports.calls import CallError
@@ -188,7 +188,7 @@ class Node:
         return pid
 
     def _end_proxy(self, process: Process, reason: Term) -> None:
-        self._queue(Signal(process.id, "exit", 0, _payload(reason, self)))
+        self._queue(Signal(process.id, "exit", 0, encode_outward(reason, self.proxy)))
 
     def ended(self, process: Process, reason: Term) -> None:
         """See `erlang_port.otp.runtime.Remote`."""
@@ -266,7 +266,7 @@ class Node:
         try:
             payload = encode(value)
         except EtfError:
-            payload = encode(outward(value, self.proxy))
+            payload = encode_outward(value, self.proxy)
         self._queue(Signal(process, "reply", ref, payload))
 
     def _refuse(self, signal: Signal, reason: Term) -> None:
@@ -360,7 +360,12 @@ class Node:
 
     async def _ask(self, request: Term, seconds: float) -> Term:
         try:
-            return await self._port.call(_ERLANG, request, seconds)
+            try:
+                return await self._port.call(_ERLANG, request, seconds)
+            except EtfError:
+                return await self._port.call(_ERLANG, outward(request, self.proxy), seconds)
+        except EtfError as error:
+            raise Exit((Atom("badarg"), str(error).encode())) from None
         except CallError as error:
             if error.kind == "noproc":
                 raise Exit(NOPROC) from None
@@ -378,7 +383,7 @@ class Node:
         sender = process or self._anybody()
         if not sender.alive:
             return
-        signal = Signal(sender.id, kind, ref, _payload(term, self))
+        signal = Signal(sender.id, kind, ref, encode_outward(term, self.proxy))
         if sender.id in self._proxies:
             self._queue(signal)
             return
@@ -449,10 +454,3 @@ def _target(target: Term) -> Term:
     if is_at_node(target):
         return Atom(target[0]), Atom(target[1])
     return Atom(target) if isinstance(target, str) else target
-
-
-def _payload(term: Any, node: Node) -> bytes:  # noqa: ANN401  # any term
-    try:
-        return encode(term)
-    except EtfError:
-        return encode(outward(term, node.proxy))

@@ -5,13 +5,14 @@ tests/e2e/test_servers.py and test_stampede.py.
 """
 
 import asyncio
+import time
 
 import pytest
 
 from erlang_port.etf import Atom, decode, encode
 from erlang_port.messages import Signal
-from erlang_port.otp import gen_server
-from erlang_port.otp.gen_server import GenServer, Ok, StartError
+from erlang_port.otp import gen_server, sys
+from erlang_port.otp.gen_server import GenServer, NoReply, Ok, Reply, StartError
 from erlang_port.otp.reasons import Exit
 from erlang_port.otp.remote import EXPOSE_TIMEOUT, MAX_WAITING, attach
 from erlang_port.otp.runtime import Runtime
@@ -386,6 +387,213 @@ async def test_a_call_that_cannot_be_taken_is_refused_and_what_is_behind_it_come
     assert (kind_of_answer, number, badarg) == ("refuse", 7, "badarg")
     assert why in text
     assert len(caplog.messages) == 3
+
+
+# Calls of the node's, and answers.
+
+
+class Clerk(GenServer[list]):
+    """Answers as it is asked to; state: what came that was no call, and callers who wait."""
+
+    def init(self, _args):
+        return Ok([])
+
+    def handle_call(self, message, from_, state):
+        if message == "later":
+            return NoReply([*state, from_])
+        return Reply(message, state)
+
+    def handle_cast(self, message, state):
+        return NoReply([*state, (Atom("cast"), message)])
+
+    def handle_info(self, info, state):
+        return NoReply([*state, info])
+
+
+async def test_calls_are_answered_by_their_numbers(node, port):
+    clerk = await gen_server.start(Clerk)
+    infinity = Atom("infinity")
+    take(node, clerk, "call", (SOMEBODY, Atom("later"), infinity), 7)
+    take(node, clerk, "call", (pid(2), b"now", infinity), 8)
+    assert port.of(clerk) == [("reply", 8, b"now")]
+    [from_] = await sys.get_state(clerk)
+    assert from_.pid == SOMEBODY
+    for answer in (b"first", b"second"):
+        gen_server.reply(from_, answer)
+    await turns()
+    assert port.of(clerk)[1:] == [("reply", 7, b"first")]
+    clerk.exit("kill")
+
+
+async def test_a_call_whose_time_is_over_is_not_begun(node, port):
+    clerk = await gen_server.start(Clerk)
+    take(node, clerk, "call", (SOMEBODY, b"late", 0), 7)
+    take(node, clerk, "call", (SOMEBODY, b"in time", 60_000), 8)
+    assert port.of(clerk) == [("reply", 8, b"in time")]
+    clerk.exit("kill")
+
+
+async def test_every_kind_of_message_is_what_it_is_in_erlang(runtime, node):
+    got = []
+    process = idle(runtime)
+    process.become(got.append)
+    for kind in ("cast", "event", "all_event", "info"):
+        take(node, process, kind, (kind.encode(), 1))
+    assert got == [
+        ("$gen_cast", (b"cast", 1)),
+        ("$gen_event", (b"event", 1)),
+        ("$gen_all_state_event", (b"all_event", 1)),
+        (b"info", 1),
+    ]
+    got.clear()
+    for kind, timeout in (("call", 500), ("sync_event", 500), ("sync_all_event", 500)):
+        take(node, process, kind, (SOMEBODY, kind.encode(), timeout), 7)
+    take(node, process, "system", (SOMEBODY, Atom("get_state")), 8)
+    take(node, process, "of a later version", 1)
+    assert [(kind, from_.pid, request) for kind, from_, request in got] == [
+        ("$gen_call", SOMEBODY, b"call"),
+        ("$gen_sync_event", SOMEBODY, b"sync_event"),
+        ("$gen_sync_all_state_event", SOMEBODY, b"sync_all_event"),
+        ("system", SOMEBODY, "get_state"),
+    ]
+    *calls, (_, system, _) = got
+    assert system.tag.deadline is None
+    for _, from_, _ in calls:
+        assert 0 < from_.tag.deadline - time.monotonic() <= 0.5
+
+
+async def test_sys_of_the_nodes(node, port):
+    clerk = await gen_server.start(Clerk)
+    take(node, clerk, "cast", b"one")
+    take(node, clerk, "info", b"two")
+    take(node, clerk, "system", (SOMEBODY, Atom("get_state")), 9)
+    assert port.of(clerk) == [("reply", 9, [("cast", b"one"), b"two"])]
+    clerk.exit("kill")
+
+
+async def test_what_erlang_has_no_term_for_is_converted(runtime, node, port):
+    """In answers, messages, reasons and requests alike."""
+    process, other = idle(runtime), idle(runtime)
+    proxy = await node.expose(other)
+    strange = (other, {1})
+    converted = (proxy, b"{1}")
+    node.answer(process.id, 7, strange)
+    node.send(process, SOMEBODY, strange)
+    node.exit(process, SOMEBODY, strange)
+    await turns()
+    process.exit(strange)
+    await turns()
+    assert port.of(process) == [
+        ("reply", 7, converted),
+        ("send", 0, (SOMEBODY, converted)),
+        ("exit_signal", 0, (SOMEBODY, converted)),
+        ("exit", 0, converted),
+    ]
+
+
+async def test_signals_to_who_has_ended_are_dropped(runtime, node, port):
+    process = idle(runtime)
+    process.exit("kill")
+    take(node, process, "call", (SOMEBODY, b"request", Atom("infinity")), 7)
+    take(node, process, "info", b"hello")
+    assert not port.sent
+
+
+async def test_what_answers_a_frame_leaves_in_one(node, port, monkeypatch):
+    batches = []
+    monkeypatch.setattr(port, "send_signals", lambda signals: batches.append(len(signals)))
+    clerk = await gen_server.start(Clerk)
+    request = encode((SOMEBODY, b"request", Atom("infinity")))
+    node.take([Signal(clerk.id, "call", n, request) for n in range(50)])
+    assert batches == [50]
+    for _ in range(3):
+        node.answer(clerk.id, 1, b"of one turn of the loop")
+    await turns()
+    assert batches == [50, 3]
+    clerk.exit("kill")
+
+
+# To the node.
+
+
+async def test_every_kind_of_signal_out(runtime, node, port):
+    process = idle(runtime)
+    await node.expose(process)
+    targets = [
+        (SOMEBODY, SOMEBODY),
+        ("name", Atom("name")),
+        (("local", "name"), Atom("name")),
+        (("global", "name"), (Atom("global"), Atom("name"))),
+        (("global", (1, 2)), (Atom("global"), (1, 2))),
+        (7, 7),
+    ]
+    for target, _ in targets:
+        node.send(process, target, b"message")
+        node.send(process, target, (Atom("$gen_cast"), b"message"))
+    await turns()
+    assert port.of(process) == [
+        (kind, 0, (sent, b"message")) for _, sent in targets for kind in ("send", "cast")
+    ]
+    assert all(type(sent) is Atom for _, _, (sent, _) in port.of(process) if isinstance(sent, str))
+    port.sent.clear()
+    reference = process.monitor(SOMEBODY)
+    process.link(SOMEBODY)
+    node.exit(process, SOMEBODY, Atom("reason"))
+    process.unlink(SOMEBODY)
+    process.demonitor(reference)
+    await turns()
+    assert port.of(process) == [
+        ("monitor", 1, SOMEBODY),
+        ("link", 0, SOMEBODY),
+        ("exit_signal", 0, (SOMEBODY, "reason")),
+        ("unlink", 0, SOMEBODY),
+        ("demonitor", 1, None),
+    ]
+
+
+async def test_calls_to_the_node(node, port):
+    port.answer = lambda request: request
+    assert await node.call("name", b"request", 2.5) == ("call", "name", b"request", 2500)
+    assert await node.rpc("lists", "seq", [1, 2], 1.0) == (
+        "rpc",
+        b"lists",
+        b"seq",
+        [1, 2],
+        1000,
+    )
+    # The node's own limit.
+    assert await node.call("name", b"request", None) == ("call", "name", b"request", 30_000)
+    assert await node.rpc("lists", "seq", [1, 2], 100.0) == (*port.calls[1][1][:4], 30_000)
+    assert [timeout for *_, timeout in port.calls] == [2.5, 1.0, 30.0, 30.0]
+
+
+@pytest.mark.parametrize(
+    ("failure", "reason"),
+    [
+        (CallError("noproc", "nobody"), "noproc"),
+        (CallError("timeout", "too long"), "timeout"),
+        (CallError("refused", "not allowed"), ("refused", b"not allowed")),
+        (TimeoutError(), "timeout"),
+        (ConnectionError("over"), "noconnection"),
+    ],
+)
+async def test_calls_to_the_node_that_fail(node, port, failure, reason):
+    def fails(_request):
+        raise failure
+
+    port.answer = fails
+    with pytest.raises(Exit) as caught:
+        await node.call("name", b"request", 1.0)
+    assert caught.value.reason == reason
+
+
+async def test_a_request_that_is_no_term_is_converted(runtime, node, port):
+    other = idle(runtime)
+    proxy = await node.expose(other)
+    port.answer = lambda request: decode(encode(request))
+    assert (await node.call("name", (other, {1}), 1.0))[2] == (proxy, b"{1}")
+    with pytest.raises(Exit, match="badarg"):
+        await node.call("name", {"a": 1, b"a": 2}, 1.0)
 
 
 # Links.
