@@ -2,7 +2,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format bench fuzz lock dist clean
+.PHONY: help setup demo dashboard test lint format bench fuzz lock dist clean
 
 BIN := .venv/bin
 ONCE ?=
@@ -11,13 +11,16 @@ FUZZ_SECONDS ?= 60
 JOBS ?= 2
 
 help:  ## what there is (the default)
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup:  ## .venv from the lock, and Debian's packages (ejabberd, Erlang, Prometheus, Chromium)
 	@scripts/setup
 
 demo: setup  ## a private ejabberd, real clients, a personalised broadcast; ONCE=1 ends by itself
 	@exec $(BIN)/megaphone demo $(if $(ONCE),--once) $(ARGS)
+
+dashboard: setup  ## clients on a private ejabberd, a Prometheus and its page of it; ONCE=1 ends by itself
+	@exec $(BIN)/megaphone dashboard $(if $(ONCE),--once) $(ARGS)
 
 test: setup  ## the tests, JOBS (2) at once; ARGS=tests/bridge for some of them
 	@$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile $(ARGS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import bridge
+import metrics
 from bridge.cli.errors import CommandError
 
 
@@ -24,3 +25,8 @@ def mod_megaphone_source() -> Path:
             "install Megaphone again: its Erlang end is missing",
         )
     return source
+
+
+def prometheus_files() -> Path:
+    """What Prometheus reads: prometheus.yml, rules, consoles."""
+    return Path(metrics.__file__).resolve().parent / "prometheus"

@@ -4,27 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import importlib.util
 import shlex
-import shutil
-import socket
 import sys
-import tempfile
-from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from bridge.attach import installation
 from bridge.attach.ejabberdctl import Ejabberdctl
-from bridge.attach.installation import AttachRequest
 from bridge.cli import watching
 from bridge.cli.broadcast import submit
 from bridge.cli.errors import CommandError, ExitStatus
-from bridge.config import Http
-from bridge.embedded_node import EmbeddedNode, NodeSettings
+from bridge.cli.stage import stage
+from bridge.embedded_node import EmbeddedNode
+
+if TYPE_CHECKING:
+    from bridge.cli.stage import Stage
 
 #: Who is online. One name beyond ASCII, as names are.
 USERS: Final = ("alice", "bob", "zoë")
@@ -49,34 +45,15 @@ def demo(
 
     Loopback only; a system-wide ejabberd is not touched, and nothing is left behind.
     """
-    if importlib.util.find_spec("slixmpp") is None:
-        raise CommandError(
-            "the demo's XMPP clients need slixmpp, which is not installed",
-            "install it: pip install '.[demo]' in a checkout of Megaphone",
-        )
     console = Console(highlight=False, markup=False, soft_wrap=True)
-    directory = Path(tempfile.mkdtemp(prefix="megaphone-demo-"))
-    node = EmbeddedNode(directory, NodeSettings(environment=_environment()))
-    try:
-        console.print("starting a private ejabberd")
-        node.start()
-        console.print(f"node {node.name}: 127.0.0.1:{node.c2s_port}, {directory}")
-        request = AttachRequest(ejabberdctl=str(node.ejabberdctl), pid=node.pid)
-        report = installation.attach(request, installation.plan(request), console.print)
-        with contextlib.suppress(KeyboardInterrupt):
-            asyncio.run(_meet(node, report.status, console, once=once))
-    finally:
-        console.print("stopping the node")
-        with contextlib.suppress(CommandError):
-            node.stop()
-        shutil.rmtree(directory, ignore_errors=True)
+    with stage(console, "demo") as found, contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(_meet(found, console, once=once))
 
 
-async def _meet(
-    node: EmbeddedNode, status: dict[str, Any], console: Console, *, once: bool
-) -> None:
+async def _meet(found: Stage, console: Console, *, once: bool) -> None:
     from bridge.cli.demo_client import DemoClient  # Here: slixmpp is an extra.
 
+    node = found.node
     async with contextlib.AsyncExitStack() as stack:
         clients = []
         for user in USERS:
@@ -103,8 +80,8 @@ async def _meet(
         megaphone = shlex.quote(sys.argv[0]) if sys.argv[0].endswith("megaphone") else "megaphone"
         console.print(f"  {megaphone} status {ctl}")
         console.print(f"  {megaphone} broadcast 'Bye {{{{ user }}}}' --watch {ctl}")
-        if url := (status.get("bridge") or {}).get("http"):
-            console.print(f"  curl {url.rstrip('/')}/metrics")
+        if found.url is not None:
+            console.print(f"  curl {found.url}/metrics")
         console.print("Ctrl-C ends it.\n")
         while True:
             arrived = [asyncio.ensure_future(client.next_body()) for client in clients]
@@ -135,15 +112,3 @@ async def _received(clients: list[Any], console: Console) -> None:
                 ExitStatus.TIMEOUT,
             ) from error
     console.print(table)
-
-
-def _environment() -> dict[str, str]:
-    """Another Megaphone on this machine keeps its port; the demo then takes a free one."""
-    usual = Http()
-    with socket.socket() as probe:
-        try:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind((usual.host, usual.port))
-        except OSError:
-            return {"MEGAPHONE_HTTP__PORT": "0"}
-    return {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
-from slixmpp import ClientXMPP
+from slixmpp import JID, ClientXMPP
 
 from bridge.cli.errors import CommandError, ExitStatus
 
@@ -39,6 +39,11 @@ class DemoClient:
         self._stream.enable_starttls = False
         self._stream.enable_plaintext = True
         self._stream.add_event_handler("message", self._keep)
+        self._available: asyncio.Future[None] | None = None
+        self._stream.add_event_handler("session_start", lambda _: self._stream.send_presence())
+        self._stream.add_event_handler("presence_available", self._reflected)
+        for event in ("failed_all_auth", "connection_failed", "disconnected"):
+            self._stream.add_event_handler(event, self._failed)
 
     @property
     def jid(self) -> str:
@@ -48,33 +53,26 @@ class DemoClient:
     async def connect(self) -> None:
         """Logs in and waits until the server has reflected the presence (RFC 6121, 4.2.2).
 
+        It may be done again after `disconnect`.
+
         Raises:
             CommandError: TIMEOUT or FAILURE.
         """
-        available: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-        def reflected(presence: Presence) -> None:
-            if presence["from"] == self._stream.boundjid and not available.done():
-                available.set_result(None)
-
-        def failed(reason: object) -> None:
-            if not available.done():
-                available.set_exception(CommandError(f"{self.jid} could not log in: {reason}"))
-
-        self._stream.add_event_handler("session_start", lambda _: self._stream.send_presence())
-        self._stream.add_event_handler("presence_available", reflected)
-        for event in ("failed_all_auth", "connection_failed", "disconnected"):
-            self._stream.add_event_handler(event, failed)
+        self._available = asyncio.get_running_loop().create_future()
         try:
             async with asyncio.timeout(LOGIN_TIMEOUT):
                 self._stream.connect("127.0.0.1", self._port)
-                await available
+                await self._available
         except TimeoutError as error:
             raise CommandError(
                 f"{self.jid} was not online within {LOGIN_TIMEOUT:.0f} s",
                 "see whether the machine is busy, then try again",
                 ExitStatus.TIMEOUT,
             ) from error
+
+    def send(self, to: str, body: str) -> None:
+        """Sends a chat message; it is on its way when this returns, not more."""
+        self._stream.send_message(mto=JID(to), mbody=body, mtype="chat")
 
     async def next_body(self) -> str:
         """Waits for the next message and returns its body."""
@@ -90,6 +88,15 @@ class DemoClient:
                 await self._stream.disconnect(wait=LOGOUT_TIMEOUT / 2)
         except TimeoutError:
             self._stream.abort()
+
+    def _reflected(self, presence: Presence) -> None:
+        mine = presence["from"] == self._stream.boundjid
+        if mine and self._available is not None and not self._available.done():
+            self._available.set_result(None)
+
+    def _failed(self, reason: object) -> None:
+        if self._available is not None and not self._available.done():
+            self._available.set_exception(CommandError(f"{self.jid} could not log in: {reason}"))
 
     def _keep(self, message: Message) -> None:
         if message["body"] and not self._bodies.full():

@@ -16,13 +16,13 @@ from typing import Annotated, Final
 import typer
 from typer.exceptions import TyperException
 
-from bridge.cli import attach, broadcast, capacity, demo, detach, node, status
+from bridge.cli import attach, broadcast, capacity, dashboard, demo, detach, node, status
 from bridge.cli.errors import CommandError, ExitStatus
 from bridge.version import __version__
 
 #: The commands, for the advice after a wrong command line.
 _COMMANDS: Final = frozenset(
-    {"attach", "detach", "status", "capacity", "broadcast", "demo", "node"}
+    {"attach", "detach", "status", "capacity", "broadcast", "demo", "dashboard", "node"}
 )
 
 app = typer.Typer(
@@ -52,7 +52,7 @@ def _megaphone(
     """A Python sidecar for ejabberd: attach it to a running node, broadcast, take it off again."""
 
 
-for _command in (attach, detach, status, capacity, broadcast, demo, node):
+for _command in (attach, detach, status, capacity, broadcast, demo, dashboard, node):
     _command.register(app)
 
 

@@ -6,7 +6,7 @@ import subprocess
 import pytest
 
 #: What a person finds there.
-TARGETS = {"help", "setup", "demo", "test", "lint", "bench", "clean", "dist"}
+TARGETS = {"help", "setup", "demo", "dashboard", "test", "lint", "bench", "clean", "dist"}
 
 #: Targets that need nothing set up.
 BARE = {"help", "setup", "lock", "clean"}

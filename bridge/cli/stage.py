@@ -1,0 +1,82 @@
+"""Where `megaphone demo` and `megaphone dashboard` play: a private node with Megaphone attached."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import shutil
+import socket
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bridge.attach import installation
+from bridge.attach.installation import AttachRequest
+from bridge.cli.errors import CommandError
+from bridge.config import Http
+from bridge.embedded_node import EmbeddedNode, NodeSettings
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A private node that runs, with Megaphone attached.
+
+    Attributes:
+        node: The node.
+        directory: For whatever else is made; all of it goes when the stage does.
+        url: Where the port program answers HTTP, without a slash at the end; None: nowhere.
+    """
+
+    node: EmbeddedNode
+    directory: Path
+    url: str | None
+
+
+@contextlib.contextmanager
+def stage(console: Console, name: str) -> Iterator[Stage]:
+    """A private node with Megaphone, which is gone without a trace when the block ends.
+
+    Args:
+        console: Where its progress is told.
+        name: Of the command, for the directory's name.
+
+    Raises:
+        CommandError: slixmpp is missing; the node did not start; Megaphone was not attached.
+    """
+    if importlib.util.find_spec("slixmpp") is None:
+        raise CommandError(
+            f"the {name}'s XMPP clients need slixmpp, which is not installed",
+            "install it: pip install '.[demo]' in a checkout of Megaphone",
+        )
+    directory = Path(tempfile.mkdtemp(prefix=f"megaphone-{name}-"))
+    node = EmbeddedNode(directory, NodeSettings(environment=_environment()))
+    try:
+        console.print("starting a private ejabberd")
+        node.start()
+        console.print(f"node {node.name}: 127.0.0.1:{node.c2s_port}, {directory}")
+        request = AttachRequest(ejabberdctl=str(node.ejabberdctl), pid=node.pid)
+        report = installation.attach(request, installation.plan(request), console.print)
+        url = (report.status.get("bridge") or {}).get("http")
+        yield Stage(node, directory, url.rstrip("/") if url else None)
+    finally:
+        console.print("stopping the node")
+        with contextlib.suppress(CommandError):
+            node.stop()
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def _environment() -> dict[str, str]:
+    """Another Megaphone on this machine keeps its port; this one then takes a free one."""
+    usual = Http()
+    with socket.socket() as probe:
+        try:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((usual.host, usual.port))
+        except OSError:
+            return {"MEGAPHONE_HTTP__PORT": "0"}
+    return {}
