@@ -323,8 +323,8 @@ class Node:
         seconds = LONGEST_CALL if timeout is None else min(timeout, LONGEST_CALL)
         asked = (
             _REQUESTS[kind],
-            _payload(_target(target), self),
-            _payload(request, self),
+            encode_outward(_target(target), self.proxy),
+            encode_outward(request, self.proxy),
             int(seconds * 1000),
         )
         return await self._ask(asked, seconds)
@@ -348,7 +348,7 @@ class Node:
             Atom("rpc"),
             module.encode(),
             function.encode(),
-            _payload(args, self),
+            encode_outward(args, self.proxy),
             int(seconds * 1000),
         )
         return await self._ask(asked, seconds)

@@ -102,12 +102,13 @@ class Calls(RuleBasedStateMachine):
         token = len(self.requests)
 
         async def send():
-            return gen_server.send_request(self.servers[number], (how, token, *more))
+            alive = self.servers[number].alive
+            return alive, gen_server.send_request(self.servers[number], (how, token, *more))
 
-        self.requests[token] = self.do(send())
+        alive, self.requests[token] = self.do(send())
         self.called[token] = number
         self.expected[token] = PENDING
-        if self.servers[number].alive:
+        if alive:
             self.waiting[number].append((how, token))
         else:
             self.expected[token] = "noproc"
