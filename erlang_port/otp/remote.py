@@ -20,7 +20,7 @@ from erlang_port.etf import Pid as ErlangPid
 from erlang_port.messages import Signal
 from erlang_port.otp import gen
 from erlang_port.otp.outward import encode_outward, outward
-from erlang_port.otp.reasons import NOPROC, TIMEOUT, Exit
+from erlang_port.otp.reasons import NOPROC, TIMEOUT, Exit, as_reason
 from erlang_port.otp.runtime import is_at_node
 from erlang_port.transports.calls import CallError
 
@@ -281,7 +281,7 @@ class Node:
 
     def exit(self, sender: Process | None, target: ErlangPid, reason: Term) -> None:
         """See `erlang_port.otp.runtime.Remote`."""
-        self._signal(sender, "exit_signal", 0, (target, reason))
+        self._signal(sender, "exit_signal", 0, (target, as_reason(reason)))
 
     def link(self, process: Process, other: ErlangPid) -> None:
         """See `erlang_port.otp.runtime.Remote`."""

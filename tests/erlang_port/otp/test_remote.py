@@ -539,6 +539,8 @@ async def test_every_kind_of_signal_out(runtime, node, port):
     reference = process.monitor(SOMEBODY)
     process.link(SOMEBODY)
     node.exit(process, SOMEBODY, Atom("reason"))
+    # The words of OTP's own are atoms there, too.
+    node.exit(process, SOMEBODY, "kill")
     process.unlink(SOMEBODY)
     process.demonitor(reference)
     await turns()
@@ -546,6 +548,7 @@ async def test_every_kind_of_signal_out(runtime, node, port):
         ("monitor", 1, SOMEBODY),
         ("link", 0, SOMEBODY),
         ("exit_signal", 0, (SOMEBODY, "reason")),
+        ("exit_signal", 0, (SOMEBODY, "kill")),
         ("unlink", 0, SOMEBODY),
         ("demonitor", 1, None),
     ]
