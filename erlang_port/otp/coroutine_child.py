@@ -15,11 +15,12 @@ from collections.abc import Awaitable, Callable
 from contextvars import copy_context
 from typing import TYPE_CHECKING, TypeAlias
 
-from erlang_port.otp import gen, server
+from erlang_port.otp import gen
 from erlang_port.otp.child_spec import ChildSpec
 from erlang_port.otp.process import Process, Reference, running
 from erlang_port.otp.reasons import KILLED, NORMAL, Exit, of_exception
 from erlang_port.otp.runtime import Runtime
+from erlang_port.otp.starting import Starting
 
 if TYPE_CHECKING:
     from erlang_port.etf import Term
@@ -63,7 +64,7 @@ async def start_link(run: Run, label: str) -> Process:
     """
     runtime = Runtime.here()
     process = Process(runtime, label, runtime.running)
-    starting = server.Starting(process)
+    starting = Starting(process)
     _Coroutine(process, run, starting)
     await starting.wait(None)
     return process
@@ -72,7 +73,7 @@ async def start_link(run: Run, label: str) -> Process:
 class _Coroutine(Reference):
     """The process and the task that goes with it."""
 
-    def __init__(self, process: Process, run: Run, starting: server.Starting) -> None:
+    def __init__(self, process: Process, run: Run, starting: Starting) -> None:
         self._process = process
         self._starting = starting
         self._told: Term = None

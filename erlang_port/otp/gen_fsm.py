@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeAlias
 
 from erlang_port.etf import Atom, Term
 from erlang_port.otp import fsm_engine as engine
-from erlang_port.otp import gen, server, timers
+from erlang_port.otp import gen, starting, timers
 from erlang_port.otp.fsm_engine import (
     Data,
     FsmEngine,
@@ -134,8 +134,8 @@ async def start(
     name: Term = None,
     timeout: float | None = None,
 ) -> Process | None:
-    """Start a machine that is linked to nobody; see `erlang_port.otp.server.start`."""
-    return await server.start(FsmEngine, module, args, name=name, timeout=timeout)
+    """Start a machine that is linked to nobody; see `erlang_port.otp.starting.start`."""
+    return await starting.start(FsmEngine, module, args, name=name, timeout=timeout)
 
 
 async def start_link(
@@ -145,8 +145,8 @@ async def start_link(
     name: Term = None,
     timeout: float | None = None,
 ) -> Process | None:
-    """Start a machine linked to the process that runs now; see `erlang_port.otp.server.start`."""
-    return await server.start(FsmEngine, module, args, name=name, link=True, timeout=timeout)
+    """Start a machine linked to the process that runs now; see `erlang_port.otp.starting.start`."""
+    return await starting.start(FsmEngine, module, args, name=name, link=True, timeout=timeout)
 
 
 async def stop(server: Term, reason: Term = "normal", timeout: float | None = None) -> None:

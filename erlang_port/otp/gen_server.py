@@ -24,7 +24,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, NamedTuple, TypeAlias, TypeVar
 
 from erlang_port.etf import Atom, Term
-from erlang_port.otp import gen, server
+from erlang_port.otp import gen, server, starting
 from erlang_port.otp.gen import CALL_TIMEOUT, From, Hibernate, Request, StartError
 from erlang_port.otp.reasons import Exit, as_reason, of_exception
 
@@ -339,8 +339,8 @@ async def start(
     name: Term = None,
     timeout: float | None = None,
 ) -> Process | None:
-    """Start a server that is linked to nobody; see `erlang_port.otp.server.start`."""
-    return await server.start(_Engine, module, args, name=name, timeout=timeout)
+    """Start a server that is linked to nobody; see `erlang_port.otp.starting.start`."""
+    return await starting.start(_Engine, module, args, name=name, timeout=timeout)
 
 
 async def start_link(
@@ -350,8 +350,8 @@ async def start_link(
     name: Term = None,
     timeout: float | None = None,
 ) -> Process | None:
-    """Start a server linked to the process that runs now; see `erlang_port.otp.server.start`."""
-    return await server.start(_Engine, module, args, name=name, link=True, timeout=timeout)
+    """Start a server linked to the process that runs now; see `erlang_port.otp.starting.start`."""
+    return await starting.start(_Engine, module, args, name=name, link=True, timeout=timeout)
 
 
 async def call(

@@ -28,7 +28,7 @@ from collections.abc import Awaitable, Iterable
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Literal, TypeAlias
 
 from erlang_port.etf import Atom, Term
-from erlang_port.otp import gen, server
+from erlang_port.otp import gen, starting
 from erlang_port.otp.gen import From, Hibernate, Request, StartError
 from erlang_port.otp.reasons import Exit
 from erlang_port.otp.statem_engine import Engine
@@ -159,8 +159,8 @@ async def start(
     name: Term = None,
     timeout: float | None = None,
 ) -> Process | None:
-    """Start a machine that is linked to nobody; see `erlang_port.otp.server.start`."""
-    return await server.start(Engine, module, args, name=name, timeout=timeout)
+    """Start a machine that is linked to nobody; see `erlang_port.otp.starting.start`."""
+    return await starting.start(Engine, module, args, name=name, timeout=timeout)
 
 
 async def start_link(
@@ -170,8 +170,8 @@ async def start_link(
     name: Term = None,
     timeout: float | None = None,
 ) -> Process | None:
-    """Start a machine linked to the process that runs now; see `erlang_port.otp.server.start`."""
-    return await server.start(Engine, module, args, name=name, link=True, timeout=timeout)
+    """Start a machine linked to the process that runs now; see `erlang_port.otp.starting.start`."""
+    return await starting.start(Engine, module, args, name=name, link=True, timeout=timeout)
 
 
 async def call(server: Term, message: Term, timeout: float | None = None) -> Term:

@@ -23,7 +23,7 @@ from collections.abc import Awaitable, Sequence
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from erlang_port.etf import Atom, Term
-from erlang_port.otp import gen, server
+from erlang_port.otp import gen, starting
 from erlang_port.otp.child_spec import BRUTAL_KILL, INFINITY, Backoff, ChildSpec, Flags
 from erlang_port.otp.children import RESTARTING
 from erlang_port.otp.gen import StartError
@@ -158,7 +158,7 @@ async def start_link(
             have been stopped; `{already_started, Pid}`; `{bad_return, _}`, `{supervisor_data, _}`,
             `{start_spec, _}`, `{bad_start_spec, _}`: what `init` gave is wrong.
     """
-    return await server.start(SupervisorServer, module, args, name=name, link=True)
+    return await starting.start(SupervisorServer, module, args, name=name, link=True)
 
 
 async def start(
@@ -168,7 +168,7 @@ async def start(
     name: Term = None,
 ) -> Process | None:
     """Start a supervisor that is linked to nobody; OTP has none such. See `start_link`."""
-    return await server.start(SupervisorServer, module, args, name=name)
+    return await starting.start(SupervisorServer, module, args, name=name)
 
 
 async def start_child(supervisor: Term, child: ChildSpec | Sequence[Any]) -> Process | None:
