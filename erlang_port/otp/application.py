@@ -87,7 +87,10 @@ class Application:
         """Do what a phase of the specification is for, once the top process runs; may be async."""
 
     def prep_stop(self, state: Any) -> Any:  # noqa: ANN401  # any state
-        """Prepare the stop while everything runs; the state for `stop`, which may be awaitable."""
+        """Prepare the stop while everything runs; the state for `stop`, which may be awaitable.
+
+        As in OTP it is also called when the top process has ended by itself.
+        """
         return state
 
     def stop(self, state: Any) -> object:  # noqa: ANN401  # any state
@@ -103,7 +106,7 @@ class ApplicationSpec:
         module: The callback module, a class or an object; None: a library, nothing is started.
         args: For `start`.
         applications: What it needs, in the order of starting.
-        env: Its environment, unless `set_env` has changed it.
+        env: Its environment, whatever `set_env` has set before, unless that persists.
         start_phases: Phases and their arguments, in the order of running.
         description: For who reads.
         vsn: Its version.
@@ -132,7 +135,7 @@ def load(spec: ApplicationSpec) -> None:
 
 
 def unload(name: str) -> None:
-    """Forget an application, its environment included.
+    """Forget an application, its environment included, but for what persists of it.
 
     Raises:
         ApplicationError: `{not_loaded, Name}`, `{running, Name}`.
@@ -145,8 +148,10 @@ async def start(name: str, restart_type: RestartType = "temporary") -> None:
 
     Raises:
         ApplicationError: `{not_loaded, Name}`, `{already_started, Name}`; `{not_started, Other}`:
-            it needs another that does not run; `{Reason, {Module, start, [normal, Args]}}`: its
-            start failed.
+            it needs another that does not run. Its start failed: `{Reason, Call}` where `start` or
+            a phase raised `StartError`, `{bad_return, {Call, Value}}`, and
+            `{bad_return, {Call, {'EXIT', Reason}}}` for any other exception, `bad_return_value` in
+            a phase; `Call` is `{Module, Function, Args}`.
     """
     await _controller().start(name, restart_type)
 
@@ -164,7 +169,8 @@ async def ensure_all_started(name: str, restart_type: RestartType = "temporary")
         Those that were started, in that order.
 
     Raises:
-        ApplicationError: As for `start`; `{circular, [Name, ..]}`: they need each other.
+        ApplicationError: `{Name, Reason}`: which one, and why, as for `start`;
+            `{circular, [Name, ..]}`: they need each other.
     """
     return await _controller().ensure_all_started(name, restart_type)
 
@@ -198,14 +204,21 @@ def get_all_env(name: str) -> dict[str, Any]:
     return dict(_controller().environment(name))
 
 
-def set_env(name: str, key: str, value: Any) -> None:  # noqa: ANN401  # any value
-    """Set a value in an application's environment; as in OTP it need not be loaded yet."""
-    _controller().set_env(name, key, value)
+def set_env(name: str, key: str, value: Any, *, persistent: bool = False) -> None:  # noqa: ANN401
+    """Set a value in an application's environment; as in OTP it need not be loaded yet.
+
+    Args:
+        name: Which application.
+        key: Which value.
+        value: The value.
+        persistent: Whether it counts for the specification's own, whenever that is loaded.
+    """
+    _controller().set_env(name, key, value, persistent=persistent)
 
 
-def unset_env(name: str, key: str) -> None:
-    """Take a value out of an application's environment."""
-    _controller().environment(name).pop(key, None)
+def unset_env(name: str, key: str, *, persistent: bool = False) -> None:
+    """Take a value out of an application's environment; `persistent` as for `set_env`."""
+    _controller().unset_env(name, key, persistent=persistent)
 
 
 async def run(

@@ -34,13 +34,22 @@ class ApplicationError(Exception):
 class StartFailed(ApplicationError):  # noqa: N818  # says what happened, as the others do
     """The start of an application failed."""
 
-    def __init__(self, spec: ApplicationSpec, reason: Term) -> None:
-        super().__init__(reason, (_name_of(spec.module), Atom("start"), [Atom("normal"), None]))
-        self.args = (f"application {spec.name} did not start: {describe(reason)}",)
+    def __init__(self, name: str, reason: Term) -> None:
+        super().__init__()
+        self.reason = reason
+        match reason:
+            case (str(), (_, ("EXIT", why))) | (why, (bytes(), str(), list())):
+                self.args = (f"application {name} did not start: {describe(why)}",)
+            case _:
+                self.args = (f"application {name} did not start: {describe(reason)}",)
 
 
-def _name_of(module: Any) -> bytes:  # noqa: ANN401  # a class or an object
-    return (module if isinstance(module, type) else type(module)).__qualname__.encode()
+class NotAllStarted(ApplicationError):  # noqa: N818  # the same
+    """The start of one of several failed, or the knowledge of it."""
+
+    def __init__(self, name: str, error: ApplicationError) -> None:
+        super().__init__(name, error.reason)
+        self.args = error.args
 
 
 class _Watching(Reference):
@@ -71,6 +80,8 @@ class ApplicationController:
             asyncio.get_running_loop().create_future()
         )
         self._env: dict[str, dict[str, Any]] = {}
+        # What was set to outlast the application's being unloaded.
+        self._persistent: dict[str, dict[str, Any]] = {}
         self._masters: dict[str, ApplicationMaster] = {}
         self._watching: dict[str, _Watching] = {}
         self._stopping: asyncio.Future[None] | None = None
@@ -94,7 +105,8 @@ class ApplicationController:
         if spec.name in self.specs:
             raise ApplicationError("already_loaded", spec.name)
         self.specs[spec.name] = spec
-        self._env[spec.name] = {**spec.env, **self._env.get(spec.name, {})}
+        before, kept = self._env.get(spec.name, {}), self._persistent.get(spec.name, {})
+        self._env[spec.name] = {**before, **spec.env, **kept}
 
     def unload(self, name: str) -> None:
         """See `erlang_port.otp.application.unload`."""
@@ -107,9 +119,17 @@ class ApplicationController:
         """What an application has in its environment; for one that is not loaded, nothing."""
         return self._env.get(name, {})
 
-    def set_env(self, name: str, key: str, value: Any) -> None:  # noqa: ANN401  # any value
+    def set_env(self, name: str, key: str, value: Any, *, persistent: bool) -> None:  # noqa: ANN401
         """See `erlang_port.otp.application.set_env`."""
         self._env.setdefault(name, {})[key] = value
+        if persistent:
+            self._persistent.setdefault(name, {})[key] = value
+
+    def unset_env(self, name: str, key: str, *, persistent: bool) -> None:
+        """See `erlang_port.otp.application.unset_env`."""
+        self._env.get(name, {}).pop(key, None)
+        if persistent:
+            self._persistent.get(name, {}).pop(key, None)
 
     async def start(self, name: str, kind: RestartType) -> None:
         """See `erlang_port.otp.application.start`."""
@@ -124,7 +144,7 @@ class ApplicationController:
         try:
             await master.started()
         except Exit as error:
-            raise StartFailed(spec, error.reason) from None
+            raise StartFailed(name, error.reason) from None
         self._masters[name] = master
         watching = self._watching[name] = _Watching(self, name, kind)
         if master.process.alive:
@@ -137,15 +157,15 @@ class ApplicationController:
         order: list[str] = []
         self._order(name, [], order)
         started: list[str] = []
-        try:
-            for one in order:
-                if one not in self._masters:
+        for one in order:
+            if one not in self._masters:
+                try:
                     await self.start(one, kind)
-                    started.append(one)
-        except ApplicationError:
-            for one in reversed(started):
-                await self.stop(one)
-            raise
+                except ApplicationError as error:
+                    for other in reversed(started):
+                        await self.stop(other)
+                    raise NotAllStarted(one, error) from None
+                started.append(one)
         return started
 
     def _order(self, name: str, above: list[str], order: list[str]) -> None:
@@ -154,7 +174,11 @@ class ApplicationController:
             raise ApplicationError("circular", [*above[above.index(name) :], name])
         if name in order:
             return
-        for needed in self._spec(name).applications:
+        try:
+            spec = self._spec(name)
+        except ApplicationError as error:
+            raise NotAllStarted(name, error) from None
+        for needed in spec.applications:
             self._order(needed, [*above, name], order)
         order.append(name)
 

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Any, Final
 
-from erlang_port.etf import Atom
+from erlang_port.etf import Atom, Term
 from erlang_port.otp import gen
 from erlang_port.otp.child_spec import INFINITY
 from erlang_port.otp.process import Process
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 _log = logging.getLogger("megaphone.otp.application")
 
 _STOP: Final = Atom("stop")
+_NORMAL: Final = Atom("normal")
+_BAD_RETURN: Final = Atom("bad_return")
+_BAD_PHASE: Final = Atom("bad_return_value")
 
 
 class ApplicationMaster:
@@ -60,11 +63,8 @@ class ApplicationMaster:
     async def _run(self) -> None:
         try:
             state = await self._start()
-        except Exception as error:  # noqa: BLE001  # whatever it raises, it is not started
-            reason = error.reason if isinstance(error, gen.StartError) else of_exception(error)
-            if not isinstance(error, gen.StartError | Exit):
-                _log.error("application %s: start failed", self.spec.name, exc_info=error)
-            self._started.set_exception(Exit(reason))
+        except Exit as error:
+            self._started.set_exception(error)
             return
         self._started.set_result(None)
         reason = NORMAL
@@ -74,6 +74,8 @@ class ApplicationMaster:
                     state = await self._call("prep_stop", state)
                     break
                 case (tag, sender, reason) if tag == gen.EXIT and sender is self.top:
+                    # As in OTP, with nothing there any more that could be prepared.
+                    state = await self._call("prep_stop", state)
                     break
         await self._stop_top()
         await self._call("stop", state)
@@ -83,19 +85,40 @@ class ApplicationMaster:
         spec = self.spec
         if self._module is None:
             return None
-        started = await settled(self._module.start("normal", spec.args))
+        started = await self._starting("start", _BAD_RETURN, _NORMAL, spec.args)
         top, state = started if isinstance(started, tuple) else (started, None)
         if not isinstance(top, Process):
-            raise Exit((Atom("bad_return"), repr(started).encode(errors="replace")))
+            shown = repr(started).encode(errors="replace")
+            raise Exit((_BAD_RETURN, (self._called("start", _NORMAL, spec.args), shown)))
         self.top = top
         self.process.link(top)
         try:
             for phase, args in spec.start_phases:
-                await settled(self._module.start_phase(phase, "normal", args))
+                await self._starting("start_phase", _BAD_PHASE, Atom(phase), _NORMAL, args)
         except BaseException:
             await self._stop_top()
             raise
         return state
+
+    async def _starting(self, callback: str, bad: Atom, *arguments: Any) -> Any:  # noqa: ANN401
+        """Run a callback whose failure is the start's; the reason is that of OTP's."""
+        called = self._called(callback, *arguments)
+        try:
+            return await settled(getattr(self._module, callback)(*arguments))
+        except gen.StartError as error:
+            # `{error, Reason}` there.
+            raise Exit((error.reason, called)) from None
+        except Exit as error:
+            if error.reason == NORMAL:
+                raise Exit(((gen.EXIT, NORMAL), called)) from None
+            raise Exit((bad, (called, (gen.EXIT, error.reason)))) from None
+        except Exception as error:  # noqa: BLE001  # whatever it raises, it is not started
+            _log.exception("application %s: %s failed", self.spec.name, callback)
+            raise Exit((bad, (called, (gen.EXIT, of_exception(error))))) from None
+
+    def _called(self, callback: str, *arguments: Any) -> Term:  # noqa: ANN401  # any values
+        name = type(self._module).__qualname__.encode()
+        return name, Atom(callback), list(arguments)
 
     async def _stop_top(self) -> None:
         if self.top is not None:

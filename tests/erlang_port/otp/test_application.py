@@ -102,7 +102,7 @@ async def test_what_it_needs_may_be_missing_circular_or_fail(probe):
     application.load(spec(probe, "b"))
     with pytest.raises(ApplicationError) as error:
         await application.ensure_all_started("a")
-    assert refused(error) == ("not_loaded", "c")
+    assert refused(error) == ("c", ("not_loaded", "c"))
     assert probe.events == []
     application.load(spec(probe, "c", "d"))
     application.load(spec(probe, "d", "a"))
@@ -144,12 +144,13 @@ async def test_a_start_must_give_a_process():
     application.load(ApplicationSpec("a", Wrong))
     with pytest.raises(ApplicationError) as error:
         await application.start("a")
-    assert refused(error)[0] == ("bad_return", b"7")
+    called = (b"test_a_start_must_give_a_process.<locals>.Wrong", "start", ["normal", None])
+    assert refused(error) == ("bad_return", (called, b"7"))
 
 
 @as_process
 async def test_the_environment():
-    application.set_env("a", "early", 1)
+    application.set_env("a", "early", 1, persistent=True)
     application.load(ApplicationSpec("a", env={"early": 0, "x": 2}))
     assert application.get_all_env("a") == {"early": 1, "x": 2}
     application.set_env("a", "x", 3)
@@ -183,12 +184,12 @@ async def test_what_the_end_of_one_means_to_the_others(probe, restart_type, reas
     await application.start("x", restart_type)
     probe.end("x", reason)
     if others_stay:
-        await probe.until("-x", "stop x")
+        await probe.until("-x", "prep_stop None", "stop x")
         await turns()
         assert application.which_applications() == ["a"]
         await application.stop("a")
     else:
-        await probe.until("-x", "stop x", "prep_stop s", "-a", "stop a")
+        await probe.until("-x", "prep_stop None", "stop x", "prep_stop s", "-a", "stop a")
 
 
 async def test_run_stops_it_on_sigterm(probe):
@@ -217,7 +218,7 @@ async def test_run_ends_with_the_application(probe):
     probe.end("a")
     with pytest.raises(Terminated, match="application a ended: shutdown"):
         await asyncio.wait_for(running, 5)
-    assert probe.news == ["-a", "stop a"]
+    assert probe.news == ["-a", "prep_stop s", "stop a"]
 
 
 async def test_run_obeys_before_it_has_started(probe):
