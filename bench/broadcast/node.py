@@ -7,16 +7,15 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final
 
-from bridge.embedded_node import EmbeddedNode, NodeSettings
+from bench.node import BenchNode
+from bridge.embedded_node import NodeSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from types import TracebackType
 
 #: Seconds for one round, and for opening the sessions.
 ROUND_TIMEOUT: Final = 300.0
@@ -25,17 +24,8 @@ OPEN_TIMEOUT: Final = 600.0
 #: The benchmark's Erlang module: it runs inside the node.
 MODULE: Final = Path(__file__).with_name("megaphone_bench.erl")
 
-_COMPILE: Final = """
-Dirs = [filename:join(filename:dirname(filename:dirname(code:which(M))), "include")
-        || M <- [xmpp, fxml, p1_server, ejabberd_sm]],
-Includes = [{{i, D}} || D <- Dirs],
-{{ok, Name, Binary}} = compile:file({path}, [binary, report_errors | Includes]),
-{{module, Name}} = code:load_binary(Name, {path}, Binary),
-ok
-"""
 
-
-class MeasuredNode:
+class MeasuredNode(BenchNode):
     """A running node with sessions; a context manager, nothing of it is left afterwards."""
 
     def __init__(self, host: str = "localhost", options: Sequence[str] = ()) -> None:
@@ -47,38 +37,24 @@ class MeasuredNode:
         """
         self._host = host
         self._options = options
-        self._directory = tempfile.TemporaryDirectory(prefix="megaphone-bench-")
-        self.node = EmbeddedNode(
-            Path(self._directory.name) / "node",
-            NodeSettings(
-                hosts=(host,),
-                options={"loglevel": "warning"},
-                erl_options=("+P", "2000000"),
-            ),
+        super().__init__()
+
+    def settings(self) -> NodeSettings:
+        """See `BenchNode.settings`."""
+        return NodeSettings(
+            hosts=(self._host,),
+            options={"loglevel": "warning"},
+            erl_options=("+P", "2000000"),
         )
 
-    def __enter__(self) -> Self:
-        try:
-            self.node.start()
-            self._attach()
-            path = json.dumps(str(MODULE))
-            self._expect("ok", self.node.eval(_COMPILE.format(path=path), timeout=60))
-        except BaseException:
-            self._end()
-            raise
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._end()
+    def prepare(self) -> None:
+        """See `BenchNode.prepare`."""
+        self._attach()
+        self.load(MODULE)
 
     def prepare_sessions(self, count: int) -> None:
         """Makes room for so many sessions, and opens none."""
-        self._expect("ok", self.node.eval(f'megaphone_bench:prepare({count}, <<"{self._host}">>)'))
+        self.expect("ok", self.node.eval(f'megaphone_bench:prepare({count}, <<"{self._host}">>)'))
 
     def open_sessions(self, count: int, progress: Callable[[int], object]) -> float:
         """Opens sessions until there are so many; there must be room for them.
@@ -91,7 +67,7 @@ class MeasuredNode:
             Seconds that it took.
         """
         begin = time.monotonic()
-        self._expect("ok", self.node.eval(f"megaphone_bench:open({count})"))
+        self.expect("ok", self.node.eval(f"megaphone_bench:open({count})"))
         while (opened := int(self.node.eval("megaphone_bench:opened()", timeout=60))) < count:
             progress(opened)
             if time.monotonic() - begin > OPEN_TIMEOUT:
@@ -154,17 +130,6 @@ class MeasuredNode:
         )
         if done.returncode != 0:
             raise RuntimeError(f"megaphone attach failed: {done.stderr or done.stdout}")
-
-    def _end(self) -> None:
-        try:
-            self.node.stop()
-        finally:
-            self._directory.cleanup()
-
-    @staticmethod
-    def _expect(wanted: str, answer: str) -> None:
-        if answer != wanted:
-            raise RuntimeError(f"the node answered {answer}")
 
 
 def _resident_bytes(pid: int) -> int:

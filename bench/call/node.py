@@ -7,16 +7,13 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Self
+from typing import Final
 
-from bridge.embedded_node import EmbeddedNode, NodeSettings
+from bench.node import BenchNode
+from bridge.embedded_node import NodeSettings
 from bridge.resources import mod_megaphone_source
-
-if TYPE_CHECKING:
-    from types import TracebackType
 
 HERE: Final = Path(__file__).resolve().parent
 
@@ -24,67 +21,48 @@ HERE: Final = Path(__file__).resolve().parent
 START_TIMEOUT: Final = 30.0
 MEASURE_TIMEOUT: Final = 300.0
 
-_COMPILE: Final = """
-{{ok, Name, Binary}} = compile:file({path}, [binary, report_errors]),
-{{module, Name}} = code:load_binary(Name, {path}, Binary),
-ok
-"""
+_CONFIGURATION: Final = "megaphone.toml"
 
 
-class CallNode:
+class CallNode(BenchNode):
     """A running node; a context manager, nothing of it is left afterwards.
 
     Args:
         program: what is given to mod_megaphone as `python`.
         server: the name that answers.
-        settings: the text of the port program's configuration.
+        configuration: the text of the port program's configuration.
     """
 
-    def __init__(self, program: Path, server: str, settings: str = "") -> None:
+    def __init__(self, program: Path, server: str, configuration: str = "") -> None:
         self.server = server
         self._program = program
-        self._directory = tempfile.TemporaryDirectory(prefix="megaphone-bench-")
-        home = Path(self._directory.name)
-        (home / "megaphone.toml").write_text(settings)
-        self.node = EmbeddedNode(
-            home / "node",
-            NodeSettings(
-                options={"loglevel": "warning"},
-                environment={
-                    "MEGAPHONE_HTTP__PORT": "0",
-                    "MEGAPHONE_CONFIG": str(home / "megaphone.toml"),
-                },
-            ),
+        super().__init__()
+        (self.home / _CONFIGURATION).write_text(configuration)
+
+    def settings(self) -> NodeSettings:
+        """See `BenchNode.settings`."""
+        return NodeSettings(
+            options={"loglevel": "warning"},
+            environment={
+                "MEGAPHONE_HTTP__PORT": "0",
+                "MEGAPHONE_CONFIG": str(self.home / _CONFIGURATION),
+            },
         )
 
-    def __enter__(self) -> Self:
-        try:
-            self.node.start()
-            sources = self.node.directory / "modules/sources/mod_megaphone"
-            shutil.copytree(mod_megaphone_source(), sources)
-            (sources / "conf/mod_megaphone.yml").write_text(
-                f"modules:\n  mod_megaphone:\n    python: {json.dumps(str(self._program))}\n"
-            )
-            self.node.ctl("module_install", "mod_megaphone")
-            path = json.dumps(str(HERE / "megaphone_call_bench.erl"))
-            self.node.eval(_COMPILE.format(path=path), timeout=60)
-            deadline = time.monotonic() + START_TIMEOUT
-            while self.node.eval(f"whereis({self.server})") == "undefined":
-                if time.monotonic() > deadline:
-                    raise TimeoutError(f"{self.server} is not there: {self.node.log()[-2000:]}")
-                time.sleep(0.05)
-        except BaseException:
-            self._end()
-            raise
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._end()
+    def prepare(self) -> None:
+        """See `BenchNode.prepare`."""
+        sources = self.node.directory / "modules/sources/mod_megaphone"
+        shutil.copytree(mod_megaphone_source(), sources)
+        (sources / "conf/mod_megaphone.yml").write_text(
+            f"modules:\n  mod_megaphone:\n    python: {json.dumps(str(self._program))}\n"
+        )
+        self.node.ctl("module_install", "mod_megaphone")
+        self.load(HERE / "megaphone_call_bench.erl")
+        deadline = time.monotonic() + START_TIMEOUT
+        while self.node.eval(f"whereis({self.server})") == "undefined":
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{self.server} is not there: {self.node.log()[-2000:]}")
+            time.sleep(0.05)
 
     def one(self, count: int, server: str | None = None) -> float:
         """One caller at a time: the median in microseconds."""
@@ -96,7 +74,7 @@ class CallNode:
 
     def start_erlport(self, home: Path) -> str:
         """Starts erlport's Python; the Erlang text of what is called."""
-        compiled = Path(self._directory.name) / "erlport"
+        compiled = self.home / "erlport"
         (compiled / "ebin").mkdir(parents=True)
         (compiled / "priv").symlink_to(home / "priv")
         subprocess.run(
@@ -122,12 +100,6 @@ class CallNode:
 
     def _measure(self, call: str) -> float:
         return float(self.node.eval(f"megaphone_call_bench:{call}", timeout=MEASURE_TIMEOUT))
-
-    def _end(self) -> None:
-        try:
-            self.node.stop()
-        finally:
-            self._directory.cleanup()
 
 
 def echo_in_c(directory: Path) -> Path:
