@@ -29,6 +29,7 @@ from metrics.node import DETAILED, METRICS_DETAILED, NodeCollector
 from metrics.port import PortCollector
 from metrics.program import ProgramCollector
 from metrics.registry import new_registry
+from metrics.runtime import RuntimeCollector
 from metrics.workers import WorkerMetrics
 
 if TYPE_CHECKING:
@@ -64,14 +65,17 @@ class Megaphone(Application):
         self, configuration: Configuration, descriptors: tuple[int, int], output: OutputCapture
     ) -> None:
         registry = new_registry()
+        details = new_registry()
         self._output = output
         # Why the connection ended, when that was not this program's own doing.
         self._over: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._level = configuration.log.level
         self._top: Process | None = None
         self._port = PortConnection(*descriptors, name="port_program", version=__version__)
+        node = NodeCollector(registry, self._port.call)
+        in_detail = NodeCollector(details, self._port.call, METRICS_DETAILED, DETAILED)
         pool = self._pool = WorkerPool(
-            configuration.workers, self._port.send_batch_answer, WorkerMetrics(registry)
+            configuration.workers, self._port.send_batch_answer, WorkerMetrics(registry, node)
         )
         http = HttpServer(configuration.http) if configuration.http.enabled else None
         node = NodeCollector(registry, self._port.call)
@@ -82,11 +86,12 @@ class Megaphone(Application):
             http,
             headroom,
             self._supervision_tree,
-            lambda: len(Runtime.here().processes),
+            _processes,
         )
 
         details = new_registry()
         in_detail = NodeCollector(details, self._port.call, METRICS_DETAILED, DETAILED)
+        RuntimeCollector(registry, _processes, self._supervision_tree)
         PortCollector(registry, lambda: self._port.statistics() if self._port.connected else None)
         ProgramCollector(registry, __version__)
         service.register(self._port, pool)
@@ -159,3 +164,7 @@ class Megaphone(Application):
         root = logging.getLogger()
         root.addHandler(PortLogHandler(self._port.log))
         root.setLevel(self._level.upper())
+
+
+def _processes() -> int:
+    return len(Runtime.here().processes)

@@ -115,6 +115,7 @@ class Discarded(NamedTuple):
     """A payload that was no message; the connection goes on. `reason` holds nothing of it."""
 
     reason: str
+    decoded: bool = False
 
 
 Event: TypeAlias = Greeted | Answered | Discarded | Called | Cast | Signals | Batch | BatchCancel
@@ -195,7 +196,7 @@ class Protocol:
             case Signals() | Batch() | Cast() | BatchCancel():
                 _add(message, events)
             case Hello() | Log() | BatchDone() | BatchFailed():
-                events.append(Discarded("a message that a node does not send"))
+                events.append(Discarded("a message that a node does not send", decoded=True))
 
     def _greeted(self, message: Message, events: list[Event]) -> None:
         if not isinstance(message, Hello):

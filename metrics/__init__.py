@@ -1,1 +1,1 @@
-"""Prometheus metrics of the port and of the bridge."""
+"""Prometheus metrics of the node, of the port and of the bridge."""

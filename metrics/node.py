@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+)
 from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 
 from erlang_port.etf import Atom, EtfError
 from erlang_port.transports.fds import CallError, Disconnected
@@ -33,11 +39,26 @@ _logger = logging.getLogger("megaphone.metrics")
 
 
 class Family(NamedTuple):
-    """A metric as the node names it, see docs/protocol.md: a counter if it ends in `_total`."""
+    """A metric as the node names it, see docs/protocol.md.
+
+    Attributes:
+        name: without the prefix `megaphone_`; a counter's ends in `_total`.
+        documentation: one sentence.
+        labels: their names.
+        histogram: whether its values are histograms.
+    """
 
     name: str
     documentation: str
     labels: tuple[str, ...] = ()
+    histogram: bool = False
+
+
+class Buckets(NamedTuple):
+    """A histogram as prometheus_client takes it: counts up to each bound, and the sum of all."""
+
+    buckets: list[tuple[str, float]]
+    sum_value: float
 
 
 FAMILIES: Final = (
@@ -55,6 +76,17 @@ FAMILIES: Final = (
     Family("logins_total", "Sessions opened."),
     Family("logouts_total", "Sessions closed."),
     Family("stanzas_total", "Stanzas from and to clients.", ("direction", "kind")),
+    Family("broadcasts", "Broadcasts that are not over.", ("state",)),
+    Family("broadcasts_finished_total", "Broadcasts that are over.", ("outcome",)),
+    Family("recipients_total", "What became of recipients.", ("outcome",)),
+    Family(
+        "pipeline_heartbeat_seconds",
+        "How long a batch of one takes to a worker and back.",
+        histogram=True,
+    ),
+    Family("pipeline_heartbeats_total", "What became of these batches.", ("outcome",)),
+    Family("pipeline_heartbeat_age_seconds", "Time since the last of them came back."),
+    Family("port_program_restarts_total", "Times that the node started the program again."),
     Family("offline_messages_stored_total", "Messages stored for who is offline."),
     Family("vm_memory_bytes", "Memory that the Erlang VM has allocated.", ("category",)),
     Family("vm_processes", "Erlang processes."),
@@ -158,6 +190,18 @@ class NodeCollector(Collector):
             _logger.warning("no metrics of the node: %s", reason)
         self._complained = True
 
+    def histograms(self, name: str, labels: int) -> Iterator[tuple[list[str], Buckets]]:
+        """Give the histograms of a metric that is shown elsewhere, each with its labels' values.
+
+        Args:
+            name: without the prefix.
+            labels: how many it has.
+        """
+        if self._answer is not None:
+            for values, number in _rows(self._answer.get(name.encode()), labels):
+                if isinstance(number, Buckets):
+                    yield values, number
+
     def collect(self) -> Iterator[Metric]:
         """Give the metrics; without an answer only that there is none."""
         answer = self._answer
@@ -175,20 +219,36 @@ class NodeCollector(Collector):
 
 
 def _metric(family: Family, value: Term) -> Metric:
+    name, documentation = _PREFIX + family.name, family.documentation
+    rows = _rows(value, len(family.labels))
+    if family.histogram:
+        histogram = HistogramMetricFamily(name, documentation, labels=family.labels)
+        for labels, buckets in rows:
+            if isinstance(buckets, Buckets):
+                histogram.add_metric(labels, *buckets)
+        return histogram
     kind = CounterMetricFamily if family.name.endswith("_total") else GaugeMetricFamily
-    metric = kind(_PREFIX + family.name, family.documentation, labels=family.labels)
-    for labels, number in _samples(family, value):
-        metric.add_metric(labels, number)
+    metric = kind(name, documentation, labels=family.labels)
+    for labels, number in rows:
+        if not isinstance(number, Buckets):
+            metric.add_metric(labels, number)
     return metric
 
 
-def _samples(family: Family, value: Term) -> Iterator[tuple[list[str], float]]:
-    """The samples of a family; what is not as docs/protocol.md says is left out."""
-    rows = value if family.labels and isinstance(value, list) else [(value,)]
-    for row in rows:
+def _rows(value: Term, labels: int) -> Iterator[tuple[list[str], float | Buckets]]:
+    """The values of a metric by their labels; what is not as docs/protocol.md says is left out."""
+    for row in value if labels and isinstance(value, list) else [(value,)]:
         match row:
-            case (*labels, int() | float() as number) if len(labels) == len(family.labels):
-                yield [_text(label) for label in labels], float(number)
+            case (*names, int() | float() as number) if len(names) == labels:
+                yield [_text(name) for name in names], float(number)
+            case (*names, (list(bounds), list(counts), int() | float() as total)) if (
+                len(names) == labels
+                and len(counts) == len(bounds) + 1
+                and all(isinstance(number, int | float) for number in (*bounds, *counts))
+            ):
+                ends = [*map(floatToGoString, bounds), "+Inf"]
+                buckets = list(zip(ends, itertools.accumulate(counts), strict=True))
+                yield [_text(name) for name in names], Buckets(buckets, float(total))
 
 
 def _text(label: Term) -> str:

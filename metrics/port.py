@@ -74,6 +74,16 @@ class PortCollector(Collector):
             figures.discarded,
         )
         yield CounterMetricFamily(
+            "megaphone_codec_errors",
+            "Frames and terms of the node that could not be decoded.",
+            figures.undecoded,
+        )
+        yield CounterMetricFamily(
+            "megaphone_port_busy_seconds",
+            "Time that writing to the node had to wait for the port.",
+            figures.busy,
+        )
+        yield CounterMetricFamily(
             "megaphone_port_dropped_log_lines",
             "Log lines that found no room on their way to the node.",
             figures.logs_dropped,

@@ -5,12 +5,17 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import Counter, Gauge
+
+from metrics.stages import StageCollector
+from metrics.worker_processes import WorkerProcessCollector
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from prometheus_client import CollectorRegistry
+
+    from metrics.node import NodeCollector
 
 STATES: Final = ("starting", "idle", "busy")
 
@@ -20,14 +25,21 @@ BATCH_OUTCOMES: Final = ("done", "timeout", "memory", "too_large", "bad_batch", 
 #: What became of a check: the templates may be used, they may not, or there was no answer.
 CHECK_OUTCOMES: Final = ("ok", "invalid", "error")
 
-#: Seconds; a batch of a thousand plain substitutions takes a fraction of the first.
-_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
-
 
 class WorkerMetrics:
-    """Counted by the pool; gauges ask when they are read (`observe`)."""
+    """Counted by the pool; gauges ask when they are read (`observe`).
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    Args:
+        registry: where to register.
+        node: the node's part of what is told together; None where there is no node.
+
+    Attributes:
+        stages: how long batches wait and are formatted.
+    """
+
+    def __init__(self, registry: CollectorRegistry, node: NodeCollector | None = None) -> None:
+        self._registry = registry
+        self.stages = StageCollector(registry, node)
         self._workers = Gauge(
             "megaphone_workers", "Worker processes by state.", ["state"], registry=registry
         )
@@ -55,12 +67,6 @@ class WorkerMetrics:
             "Batches given to a worker once more, after one that ended or had too little memory.",
             registry=registry,
         )
-        self.format_seconds = Histogram(
-            "megaphone_batch_format_seconds",
-            "From a worker's taking a batch to its answer.",
-            buckets=_BUCKETS,
-            registry=registry,
-        )
         self.checks = Counter(
             "megaphone_template_checks",
             "Checks of a broadcast's templates, by outcome.",
@@ -79,6 +85,7 @@ class WorkerMetrics:
         resident_memory: Callable[[], float],
         waiting: Callable[[], float],
         waiting_bytes: Callable[[], float],
+        pids: Callable[[], Sequence[int | None]],
     ) -> None:
         """Say where the gauges' values come from.
 
@@ -87,9 +94,11 @@ class WorkerMetrics:
             resident_memory: bytes.
             waiting: batches.
             waiting_bytes: bytes.
+            pids: the process in each place, None where there is none now.
         """
         for state in STATES:
             self._workers.labels(state).set_function(partial(in_state, state))
         self._resident_memory.set_function(resident_memory)
         self._waiting.set_function(waiting)
         self._waiting_bytes.set_function(waiting_bytes)
+        WorkerProcessCollector(self._registry, pids)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import OrderedDict, deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -18,11 +19,13 @@ class Job:
         batch: the message as it came.
         tries: workers that it has ended, or that failed on it.
         cancelled: nobody wants the answer any more.
+        since: when it came to wait, by the monotonic clock in seconds.
     """
 
     batch: Batch
     tries: int = 0
     cancelled: bool = False
+    since: float = 0.0
 
 
 class BatchQueue:
@@ -45,6 +48,7 @@ class BatchQueue:
         size = len(job.batch.payload)
         if self.bytes and self.bytes + size > self._limit:
             return False
+        job.since = time.monotonic()
         self._waiting.setdefault(job.batch.broadcast, deque()).append(job)
         self.bytes += size
         return True
@@ -54,6 +58,7 @@ class BatchQueue:
 
         The broadcast has had its turn with it: the others come first.
         """
+        job.since = time.monotonic()
         self._waiting.setdefault(job.batch.broadcast, deque()).appendleft(job)
         self._waiting.move_to_end(job.batch.broadcast)
         self.bytes += len(job.batch.payload)

@@ -35,6 +35,9 @@ MAX_CHECKS: Final = 64
 #: waits for the answer, and the node for 15 s.
 MAX_CHECK_TIME: Final = 10.0
 
+#: The broadcast of the node's heartbeats: they go the way of all batches, and the node counts them.
+HEARTBEAT: Final = b"heartbeat"
+
 #: Failed broadcasts that are remembered, so that the batches they still send cost no worker.
 MAX_FAILED: Final = 256
 
@@ -81,6 +84,7 @@ class WorkerPool:
             resident_memory=lambda: sum(worker["rss_bytes"] for worker in self.status()),
             waiting=lambda: len(self._queue),
             waiting_bytes=lambda: self._queue.bytes,
+            pids=lambda: [slot.pid for slot in self._slots],
         )
 
     async def start_link(self) -> Process | None:
@@ -193,6 +197,8 @@ class WorkerPool:
         if job is None:
             return None
         self._running.add(job)
+        if not _is_heartbeat(job.batch):
+            self._metrics.stages.queue.observe(time.monotonic() - job.since)
         return BatchTask(job, self._configuration.batch_timeout, self)
 
     # What becomes of a batch.
@@ -201,7 +207,8 @@ class WorkerPool:
         """See `bridge.fanout.tasks.BatchOwner`."""
         self._running.discard(job)
         self._losses.pop(job.batch.broadcast, None)
-        self._metrics.format_seconds.observe(seconds)
+        if not _is_heartbeat(job.batch):
+            self._metrics.stages.format.observe(seconds)
         if job.cancelled:
             return
         try:
@@ -211,7 +218,7 @@ class WorkerPool:
                 job.batch, "too_large", f"the answer has {len(payload)} bytes, more than a frame"
             )
         else:
-            self._metrics.batches.labels("done").inc()
+            self._count(job.batch, "done")
 
     def refused(self, job: Job, payload: bytes, reason: BatchFailure) -> None:
         """See `bridge.fanout.tasks.BatchOwner`."""
@@ -223,7 +230,7 @@ class WorkerPool:
         except Overload:
             self._send_failure(job.batch, reason, "the worker's reason is longer than a frame")
         else:
-            self._metrics.batches.labels(reason).inc()
+            self._count(job.batch, reason)
 
     def lost(self, job: Job, reason: BatchFailure) -> None:
         """See `bridge.fanout.tasks.BatchOwner`."""
@@ -260,9 +267,13 @@ class WorkerPool:
         self._send_failure(job.batch, reason, _TEXTS[reason])
 
     def _send_failure(self, batch: Batch, reason: BatchFailure, text: str) -> None:
-        self._metrics.batches.labels(reason).inc()
+        self._count(batch, reason)
         failed = BatchFailed(batch.broadcast, batch.n, reason, text.encode())
         self._answer(encode_message(failed))
+
+    def _count(self, batch: Batch, outcome: str) -> None:
+        if not _is_heartbeat(batch):
+            self._metrics.batches.labels(outcome).inc()
 
     def reasons(self) -> list[str]:
         """Say why no batch can be formatted now; nothing when a worker is there."""
@@ -300,3 +311,7 @@ class WorkerPool:
             ]
             for slot in self._slots
         }
+
+
+def _is_heartbeat(batch: Batch) -> bool:
+    return batch.broadcast == HEARTBEAT

@@ -63,6 +63,8 @@ _REQUESTS: Final = {kind: Atom(name) for name, kind in _CALLS.items()}
 class Port(Protocol):
     """What of the connection to the node is used here."""
 
+    undecoded: int
+
     def send_signals(self, signals: Sequence[Signal]) -> Sequence[Signal]:
         """Send signals in as few frames as hold them; those that are lost."""
 
@@ -219,6 +221,8 @@ class Node:
             try:
                 self._take(process, signal, decode(signal.payload))
             except Exception as error:  # noqa: BLE001  # what comes behind it is others'
+                if isinstance(error, EtfError):
+                    self._port.undecoded += 1
                 # Of what is no term only what is wrong with it, which never shows what is in it.
                 why = str(error) if isinstance(error, EtfError) else type(error).__name__
                 _log.warning("a signal of the node's, %s, was dropped: %s", signal.kind, why)

@@ -68,9 +68,11 @@ class Statistics(NamedTuple):
     calls_waiting: int
     calls_handled: int
     discarded: int
+    undecoded: int
     logs_dropped: int
     heartbeat_age: float
     loop_lag: float
+    busy: float
 
 
 class PortConnection:
@@ -86,12 +88,14 @@ class PortConnection:
         on_batch: Called with each batch, on the loop; must not wait.
         on_batch_cancel: Called with the broadcast whose batches are no longer wanted.
         on_signals: Called with the signals of a frame, on the loop; must not wait.
+        undecoded: Frames and terms of the node that nobody could decode; who finds one counts it.
     """
 
     def __init__(self, read_fd: int, write_fd: int, *, name: str, version: str) -> None:
         self.on_batch: Callable[[Batch], None] = lambda _: None
         self.on_batch_cancel: Callable[[bytes], None] = lambda _: None
         self.on_signals: Callable[[Sequence[Signal]], None] = lambda _: None
+        self.undecoded = 0
         self._read_fd = read_fd
         self._write_fd = write_fd
         self._protocol = Protocol(name=name, version=version, os_pid=os.getpid())
@@ -199,7 +203,11 @@ class PortConnection:
                 answered = await future
         finally:
             self._waiting.pop(call_id, None)
-        return _open_answer(answered)
+        try:
+            return _open_answer(answered)
+        except EtfError as error:
+            self.undecoded += 1
+            raise CallError("badarg", f"the answer is no term: {error}") from None
 
     def cast(self, name: str, message: Term) -> None:
         """Send a message to a name at the node; lost when there is no connection or no room."""
@@ -258,9 +266,11 @@ class PortConnection:
             calls_waiting=len(self._waiting),
             calls_handled=len(self._calls),
             discarded=self._discarded,
+            undecoded=self.undecoded,
             logs_dropped=self._logs_dropped,
             heartbeat_age=now - self._heard,
             loop_lag=self._lag.worst(now),
+            busy=writer.busy_seconds,
         )
 
     # Reading.
@@ -313,7 +323,8 @@ class PortConnection:
                 self._discard("a cast to a name that is not registered")
             case Signals(signals):
                 self.on_signals(signals)
-            case Discarded(reason):
+            case Discarded(reason, decoded):
+                self.undecoded += not decoded
                 self._discard(reason)
 
     def _discard(self, reason: str) -> None:
@@ -444,10 +455,7 @@ class _Exclusive:
 
 
 def _open_answer(answered: Answered) -> Term:
-    try:
-        term = decode(answered.answer)
-    except EtfError as error:
-        raise CallError("badarg", f"the answer is no term: {error}") from None
+    term = decode(answered.answer)
     if answered.ok:
         return term
     match term:

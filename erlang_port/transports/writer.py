@@ -45,6 +45,8 @@ class FrameWriter:
         self._writable.register(fd, select.POLLOUT)
         self.frames_sent = 0
         self.bytes_sent = 0
+        # Seconds of the writes that are over, and since when there is one: read and written as one.
+        self._busy: tuple[float, float | None] = (0.0, None)
         self._thread = threading.Thread(target=self._run, name="port-writer", daemon=True)
 
     def start(self) -> None:
@@ -81,6 +83,12 @@ class FrameWriter:
         self.bytes_sent += written
         if written < len(data):
             self._rest = memoryview(data)[written:]
+
+    @property
+    def busy_seconds(self) -> float:
+        """Seconds that writes have waited for the pipe, the one that waits now included."""
+        over, since = self._busy
+        return over if since is None else over + time.monotonic() - since
 
     def close(self, timeout: float) -> None:
         """Write what is queued, for `timeout` seconds at most, and end the thread."""
@@ -136,10 +144,17 @@ class FrameWriter:
             try:
                 written = os.write(self._fd, view)
             except BlockingIOError:
-                self._writable.poll()
+                self._wait()
                 continue
             self.bytes_sent += written
             view = view[written:]
+
+    def _wait(self) -> None:
+        over, _ = self._busy
+        begun = time.monotonic()
+        self._busy = over, begun
+        self._writable.poll()
+        self._busy = over + time.monotonic() - begun, None
 
 
 #: Frames are joined up to about this size, bytes: what a pipe holds.

@@ -4,7 +4,7 @@
 
 -behaviour(gen_server).
 
--export([start_link/0, accept/1, list/0, find/1, ended/2]).
+-export([start_link/0, accept/1, list/0, find/1, ended/2, metrics/0]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2]).
 
 -include("logger.hrl").
@@ -67,6 +67,14 @@ find(Id) ->
     catch
         error:badarg -> error
     end.
+
+%% @doc How many are not over, by state.
+-spec metrics() -> megaphone_metrics:metrics().
+metrics() ->
+    Running = [megaphone_progress:state(Progress)
+               || #broadcast{progress = Progress, ended = running} <- ets:tab2list(?MODULE)],
+    #{<<"broadcasts">> => [{atom_to_binary(State, utf8), length([1 || Of <- Running, Of =:= State])}
+                           || State <- megaphone_progress:states()]}.
 
 %% @doc Said by a fan-out when it has ended.
 -spec ended(binary(), done | {failed, Text :: binary()}) -> ok.
@@ -216,6 +224,10 @@ finish(Id, Result) ->
                              end,
             Ended = Broadcast#broadcast{ended = {State, Error, seconds_since(Begun)}},
             true = ets:insert(?MODULE, Ended),
+            ok = megaphone_counts:add(case State of
+                                          done -> broadcasts_done;
+                                          failed -> broadcasts_failed
+                                      end),
             tell(document(Ended));
         _ ->
             ok

@@ -53,7 +53,11 @@ start_link(Way, Message, Batch, Templates, Body) ->
 
 deliver_body(Way, Message, Batch, Templates, Body) ->
     case megaphone_batch:texts(Body, Templates, Batch) of
-        {ok, Texts, Dropped} -> {ok, deliver(Way, Message, Batch, Texts, Dropped)};
+        {ok, Texts, Dropped} ->
+            Begin = erlang:monotonic_time(microsecond),
+            Counts = deliver(Way, Message, Batch, Texts, Dropped),
+            ok = megaphone_counts:observe(route, erlang:monotonic_time(microsecond) - Begin),
+            {ok, Counts};
         {error, _} = Error -> Error
     end.
 

@@ -113,7 +113,9 @@ freeze(State = #state{options = Options, way = Way, table = Table}) ->
     Begin = erlang:monotonic_time(microsecond),
     #{batches := Batches, left_out := LeftOut} =
         megaphone_audience:freeze(Scope, megaphone_delivery:unit(Way), Size, Table, Resolved),
-    ok = megaphone_progress:resolved(erlang:monotonic_time(microsecond) - Begin, Progress),
+    Resolving = erlang:monotonic_time(microsecond) - Begin,
+    ok = megaphone_progress:resolved(Resolving, Progress),
+    ok = megaphone_counts:observe(resolve, Resolving),
     ok = megaphone_progress:add(recipients, LeftOut, Progress),
     ok = megaphone_progress:add(dropped, LeftOut, Progress),
     %% What the walk left behind would stay for as long as the broadcast runs.

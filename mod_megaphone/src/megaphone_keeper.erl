@@ -77,8 +77,8 @@ handle_continue(tree, State) ->
 handle_call(options, _From, State = #state{options = Options}) ->
     {reply, {ok, Options}, State};
 handle_call({reload, Options}, _From, State = #state{tree = Tree}) ->
-    _ = [begin ok = megaphone_port:reload(Options), ok = megaphone_sampler:reload(Options) end
-         || Tree =/= none],
+    _ = [ok = Module:reload(Options)
+         || Tree =/= none, Module <- [megaphone_port, megaphone_heartbeat, megaphone_sampler]],
     {reply, ok, State#state{options = Options}};
 handle_call(_Request, _From, State) ->
     {reply, {error, badarg}, State}.

@@ -5,18 +5,20 @@
 -module(megaphone_metrics).
 
 -export([all/0, detailed/0, largest/2]).
--export_type([metrics/0, value/0]).
+-export_type([metrics/0, value/0, histogram/0]).
 
 -include("logger.hrl").
 -include("megaphone.hrl").
 
-%% By the metric's name without its prefix `megaphone_`. Without labels it is a number; with labels,
-%% a list of tuples: the labels' values and the number. What cannot be told is left out.
+%% By the metric's name without its prefix `megaphone_`. Without labels it is a number or a histogram;
+%% with labels, a list of tuples: the labels' values and that. What cannot be told is left out.
 -type metrics() :: #{binary() => value()}.
--type value() :: number() | [tuple()].
+-type value() :: number() | histogram() | [tuple()].
+-type histogram() :: {Bounds :: [float()], Counts :: [non_neg_integer()], Sum :: float()}.
 
 %% Who has something to tell: each has a `metrics/0` of type metrics().
--define(PARTS, [megaphone_vm, megaphone_counts, megaphone_sessions, megaphone_sampler]).
+-define(PARTS, [megaphone_vm, megaphone_counts, megaphone_sessions, megaphone_broadcasts,
+                megaphone_heartbeat, megaphone_sampler]).
 
 %% Label combinations that a metric may have, and one that is shown in detail; what is beyond them
 %% is told together.

@@ -214,6 +214,7 @@ handle(internal, start, starting, Data = #data{options = Options, lives = Lives}
     case megaphone_life:start(Options) of
         {ok, Life} ->
             Timeout = maps:get(hello_timeout, Options),
+            _ = [megaphone_counts:add(program_restarts) || Lives > 0],
             {keep_state, Data#data{life = Life, lives = Lives + 1}, {state_timeout, Timeout, hello}};
         {error, Text} ->
             ended({start, Text}, Data)

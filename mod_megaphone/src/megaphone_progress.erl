@@ -2,7 +2,7 @@
 %%% to be asked, and a batch costs a handful of additions.
 -module(megaphone_progress).
 
--export([new/0, add/3, count/2, resolved/2, state/2, to_map/1]).
+-export([new/0, add/3, count/2, resolved/2, state/2, state/1, states/0, to_map/1]).
 -export_type([progress/0, counter/0, state/0]).
 
 -type counter() :: recipients | sent | gone | dropped | failed | batches | batches_done.
@@ -17,9 +17,17 @@
 new() ->
     counters:new(?RESOLVE_US, [atomics]).
 
+%% @doc What becomes of recipients is added up for all broadcasts, too.
 -spec add(counter(), integer(), progress()) -> ok.
 add(Counter, N, Progress) ->
-    counters:add(Progress, index(Counter), N).
+    ok = counters:add(Progress, index(Counter), N),
+    case Counter of
+        sent -> megaphone_counts:add(recipients_sent, N);
+        gone -> megaphone_counts:add(recipients_gone, N);
+        dropped -> megaphone_counts:add(recipients_dropped, N);
+        failed -> megaphone_counts:add(recipients_failed, N);
+        _ -> ok
+    end.
 
 -spec count(counter(), progress()) -> integer().
 count(Counter, Progress) ->
@@ -36,21 +44,25 @@ state(resolving, Progress) -> counters:put(Progress, ?STATE, 0);
 state(running, Progress) -> counters:put(Progress, ?STATE, 1);
 state(waiting, Progress) -> counters:put(Progress, ?STATE, 2).
 
+-spec state(progress()) -> state().
+state(Progress) ->
+    lists:nth(counters:get(Progress, ?STATE) + 1, states()).
+
+%% @doc Of a broadcast that is not over.
+-spec states() -> [state(), ...].
+states() ->
+    [resolving, running, waiting].
+
 %% @doc The part of docs/protocol.md, `broadcasts`, that moves.
 -spec to_map(progress()) -> #{binary() => binary() | number() | undefined}.
 to_map(Progress) ->
     Counts = maps:from_list([{atom_to_binary(Counter, utf8), count(Counter, Progress)}
                              || Counter <- ?COUNTERS]),
-    State = case counters:get(Progress, ?STATE) of
-                0 -> <<"resolving">>;
-                1 -> <<"running">>;
-                2 -> <<"waiting">>
-            end,
     Resolve = case counters:get(Progress, ?RESOLVE_US) of
                   0 -> undefined;
                   Microseconds -> Microseconds / 1.0e6
               end,
-    Counts#{<<"state">> => State, <<"resolve_seconds">> => Resolve}.
+    Counts#{<<"state">> => atom_to_binary(state(Progress), utf8), <<"resolve_seconds">> => Resolve}.
 
 index(recipients) -> 1;
 index(sent) -> 2;

@@ -32,6 +32,8 @@ init(Options) ->
                     start => {megaphone_fanout_sup, start_link, []},
                     type => supervisor},
                   %% Last: nothing depends on these.
+                  #{id => megaphone_heartbeat,
+                    start => {megaphone_heartbeat, start_link, [Options]}},
                   #{id => megaphone_overloads,
                     start => {megaphone_overloads, start_link, []}},
                   #{id => megaphone_sampler,

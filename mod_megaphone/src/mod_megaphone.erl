@@ -246,10 +246,12 @@ mod_opt_type(restart_period) ->
     econf:timeout(second);
 mod_opt_type(retry_interval) ->
     econf:timeout(second);
+mod_opt_type(pipeline_heartbeat_interval) ->
+    econf:either(infinity, econf:and_then(econf:timeout(second), econf:int(1000, 3600000)));
 mod_opt_type(sample_interval) ->
-    econf:and_then(econf:timeout(second), econf:int(100, 3600000));
+    econf:and_then(econf:timeout(second), econf:int(1000, 3600000));
 mod_opt_type(reconciliation_interval) ->
-    econf:and_then(econf:timeout(second), econf:int(100, 3600000));
+    econf:and_then(econf:timeout(second), econf:int(1000, 3600000));
 mod_opt_type(batch_size) ->
     econf:int(1, 10000);
 mod_opt_type(batches_in_flight) ->
@@ -290,6 +292,7 @@ mod_options(_Host) ->
      {allowed_processes, []},
      {allowed_nodes, []},
      {allowed_functions, []},
+     {pipeline_heartbeat_interval, timer:seconds(5)},
      {sample_interval, timer:seconds(5)},
      {reconciliation_interval, timer:seconds(60)}].
 
@@ -391,17 +394,21 @@ mod_doc() ->
             #{value => <<"[Module:Function/Arity, ...]">>,
               desc => <<"The functions that Python may call, such as "
                         "'ejabberd_sm:connected_users_number/0'. None by default.">>}},
+           {pipeline_heartbeat_interval,
+            #{value => <<"timeout() | infinity">>,
+              desc => <<"How often a batch of one travels to a worker and back, which goes to nobody, "
+                        "so that the metrics show how long a batch takes now. From 1 second to 1 "
+                        "hour, or 'infinity' for never; the default value is '5' seconds.">>}},
            {sample_interval,
             #{value => <<"timeout()">>,
               desc => <<"How often it is looked at what the metrics cannot show at once, such as "
                         "the lengths of all mailboxes: a round begins no sooner after the one "
-                        "before. From 100 milliseconds to 1 hour; the default value is '5' "
-                        "seconds.">>}},
+                        "before. From 1 second to 1 hour; the default value is '5' seconds.">>}},
            {reconciliation_interval,
             #{value => <<"timeout()">>,
               desc => <<"How often the sessions that are counted are held against ejabberd's table; "
-                        "no more often than a hundredth of a scheduler allows. From 100 "
-                        "milliseconds to 1 hour; the default value is '60' seconds.">>}}],
+                        "no more often than a hundredth of a scheduler allows. From 1 second to 1 "
+                        "hour; the default value is '60' seconds.">>}}],
       example =>
           ["modules:",
            "  mod_megaphone:",

@@ -11,10 +11,10 @@ import aiohttp
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from metrics.node import DETAILED, FAMILIES
 from tests.bridge.fanout.conftest import a_batch
 from tests.bridge.node_stub import NodeStub
 from tests.bridge.waiting import until
+from tests.metrics.answers import everything
 
 DOCS = Path(__file__).parents[2] / "docs" / "metrics.md"
 
@@ -90,10 +90,7 @@ async def test_every_documented_metric_is_served(
     start_node: StartNode, client: aiohttp.ClientSession
 ) -> None:
     node = await start_node()
-    node.metrics = {
-        family.name.encode(): [(*family.labels, 1)] if family.labels else 1
-        for family in (*FAMILIES, *DETAILED)
-    }
+    node.metrics = await everything()
     url = await node.url()
     for n in range(5):
         node.send(a_batch("b", n, "{{ user }}"))

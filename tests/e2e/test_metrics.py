@@ -2,14 +2,17 @@
 
 import asyncio
 import collections
+import os
 import re
+import signal
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from tests.e2e.metrics import attached_url, scraped, scraped_until
-from tests.e2e.support import ENVIRONMENT, attach, get
+from tests.e2e.support import ENVIRONMENT, SLOW, attach, connected, ended, get, start_broadcast
+from tests.support.processes import resident_bytes
 from tests.support.tools import require_tool
 
 DOCS = Path(__file__).parents[2] / "docs" / "metrics.md"
@@ -122,3 +125,53 @@ async def test_mnesia_says_that_it_is_overloaded(node):
         "mnesia_lib:report_system_event({mnesia_overload, {mnesia_tm, message_queue_len, [1, 2]}})"
     )
     await scraped_until(url, lambda scrape: scrape[events] == before + 1)
+
+
+async def test_a_broadcast_in_all_its_stages(node, xmpp):
+    url = await attached_url(node)
+    before = scraped(url)
+    clients = [await xmpp(node, f"user{n}", resource="phone") for n in range(3)]
+    broadcast = await asyncio.to_thread(start_broadcast, node, "Hello {{ user }}")
+    await ended(node, broadcast)
+    for client in clients:
+        await client.wait_for(1)
+    after = scraped(url)
+
+    def more(*key):
+        return after[key] - before[key]
+
+    assert more("megaphone_broadcasts_finished_total", "done") == 1
+    assert more("megaphone_recipients_total", "sent") == 3
+    for stage in ("resolve", "queue", "format", "route"):
+        assert more("megaphone_batch_stage_seconds_count", stage) == 1
+    assert more("megaphone_batches_total", "done") == 1
+    assert after["megaphone_broadcasts", "running"] == 0
+
+
+async def test_a_broadcast_that_runs_and_one_that_fails(node, xmpp):
+    url = await attached_url(node)
+    await xmpp(node, "alice", resource="phone")
+    before = scraped(url)
+    broadcast = await asyncio.to_thread(start_broadcast, node, SLOW)
+    await scraped_until(url, lambda scrape: scrape["megaphone_broadcasts", "running"] == 1)
+    node.eval(
+        "exit(hd([P || {_, P, _, _} <- supervisor:which_children(megaphone_fanout_sup)]), kill)"
+    )
+    await ended(node, broadcast)
+    failed = ("megaphone_broadcasts_finished_total", "failed")
+    await scraped_until(url, lambda scrape: scrape[failed] == before[failed] + 1)
+
+
+async def test_workers_and_the_runtime(node):
+    url = await attached_url(node)
+    scrape = scraped(url)
+    (worker, *_) = connected(node)["bridge"]["workers"]
+    memory = scrape["megaphone_worker_resident_memory_bytes", "1"]
+    assert memory == pytest.approx(resident_bytes(worker["pid"]), rel=0.1)
+    assert scrape["megaphone_worker_cpu_seconds_total", "1"] > 0
+    assert scrape["megaphone_otp_processes"] > 3
+    restarts = ("megaphone_supervisor_restarts_total", "workers")
+    os.kill(worker["pid"], signal.SIGKILL)
+    after = await scraped_until(url, lambda s: s[restarts] == scrape[restarts] + 1)
+    spent = ("megaphone_worker_cpu_seconds_total", "1")
+    assert after[spent] >= scrape[spent]

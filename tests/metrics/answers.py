@@ -1,4 +1,21 @@
-"""The node's answers, as docs/protocol.md says that they are."""
+"""What a node may answer when it is asked for its metrics (docs/protocol.md)."""
+
+from metrics.node import DETAILED, FAMILIES, Family
+
+_HISTOGRAM = ([0.1], [1, 2], 0.5)
+
+
+def answered(family: Family) -> object:
+    """What the node may answer for a metric, one of each label."""
+    value = _HISTOGRAM if family.histogram else 1
+    return [(*family.labels, value)] if family.labels else value
+
+
+async def everything(*_: object) -> dict[bytes, object]:
+    """A node that answers every metric there is."""
+    return {family.name.encode(): answered(family) for family in (*FAMILIES, *DETAILED)} | {
+        b"batch_stage_seconds": [(b"resolve", _HISTOGRAM), (b"route", _HISTOGRAM)]
+    }
 
 
 def answer(sessions, uptime=100.0, **changes):

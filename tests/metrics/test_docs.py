@@ -10,19 +10,13 @@ from metrics.node import DETAILED, FAMILIES, NodeCollector
 from metrics.port import PortCollector
 from metrics.program import ProgramCollector
 from metrics.registry import new_registry
+from metrics.runtime import RuntimeCollector
+from metrics.stages import STAGES
 from metrics.workers import BATCH_OUTCOMES, CHECK_OUTCOMES, STATES, WorkerMetrics
-from tests.metrics.answers import answer
+from tests.metrics.answers import answer, everything
 
 DOCS = Path(__file__).parents[2] / "docs" / "metrics.md"
 ROW = re.compile(r"^\| `(\w+)` \| (\w+) \|([^|]*)\|", re.MULTILINE)
-
-
-async def everything(*_: object) -> dict[bytes, object]:
-    """A node that answers every metric there is."""
-    return {
-        family.name.encode(): [(*family.labels, 1)] if family.labels else 1
-        for family in (*FAMILIES, *DETAILED)
-    }
 
 
 async def with_sessions(*_: object) -> dict[bytes, object]:
@@ -32,15 +26,19 @@ async def with_sessions(*_: object) -> dict[bytes, object]:
 @pytest.fixture
 async def whole_registry() -> CollectorRegistry:
     registry = new_registry()
-    await NodeCollector(registry, everything, families=(*FAMILIES, *DETAILED)).refresh()
+    node = NodeCollector(registry, everything, families=(*FAMILIES, *DETAILED))
+    await node.refresh()
+    tree = {"id": "megaphone", "children": []}
+    RuntimeCollector(registry, lambda: 1, lambda: tree)
     await Headroom(registry, NodeCollector(new_registry(), with_sessions)).observe()
     PortCollector(registry, lambda: Statistics(*[1] * len(Statistics._fields)))
     ProgramCollector(registry, "0")
-    WorkerMetrics(registry).observe(
+    WorkerMetrics(registry, node).observe(
         in_state=lambda _: 0,
         resident_memory=lambda: 0,
         waiting=lambda: 0,
         waiting_bytes=lambda: 0,
+        pids=lambda: [None],
     )
     return registry
 
@@ -64,6 +62,7 @@ def test_the_values_of_labels_are_documented() -> None:
         ("megaphone_batches_total", BATCH_OUTCOMES),
         ("megaphone_template_checks_total", CHECK_OUTCOMES),
         ("megaphone_workers", STATES),
+        ("megaphone_batch_stage_seconds", STAGES),
     ):
         assert rows[name].split(": ")[1].strip() == ", ".join(values)
 

@@ -179,3 +179,41 @@ async def test_two_thousand_virtual_hosts() -> None:
         if family.name == "megaphone_detailed_sessions"
     }
     assert shown == {name.decode(): n for name, n in hosts}
+
+
+async def test_histograms() -> None:
+    registry, node = collector(
+        answering({b"pipeline_heartbeat_seconds": ([0.001, 0.0025, 10.0], [1, 0, 5, 2], 3.5)})
+    )
+    await node.refresh()
+    value = registry.get_sample_value
+    name = "megaphone_pipeline_heartbeat_seconds"
+    counts = [value(f"{name}_bucket", {"le": le}) for le in ("0.001", "0.0025", "10.0", "+Inf")]
+    assert counts == [1, 1, 6, 8]
+    assert value(f"{name}_count") == 8
+    assert value(f"{name}_sum") == 3.5
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        5,
+        ([0.1], [1], 2),
+        ([0.1], [1, 2], b"x"),
+        ([0.1], [1, b"x"], 2),
+        ([b"x"], [1, 1], 2),
+        ([0.1], [1, 2]),
+        [(b"label", ([0.1], [1, 2], 1))],
+    ],
+)
+async def test_what_is_no_histogram_is_left_out(value: Any) -> None:
+    registry, node = collector(answering({b"pipeline_heartbeat_seconds": value}))
+    await node.refresh()
+    assert registry.get_sample_value("megaphone_pipeline_heartbeat_seconds_count") is None
+    generate_latest(registry)
+
+
+async def test_a_histogram_is_no_number() -> None:
+    registry, node = collector(answering({b"vm_processes": ([0.1], [1, 2], 1)}))
+    await node.refresh()
+    assert registry.get_sample_value("megaphone_vm_processes") is None

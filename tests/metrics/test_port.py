@@ -12,9 +12,11 @@ FIGURES = Statistics(
     calls_waiting=7,
     calls_handled=8,
     discarded=9,
+    undecoded=11,
     logs_dropped=10,
     heartbeat_age=0.5,
     loop_lag=0.25,
+    busy=1.5,
 )
 
 
@@ -33,6 +35,8 @@ def test_every_figure_of_the_connection() -> None:
     assert value("megaphone_port_calls", {"caller": "node"}) == 8
     assert value("megaphone_port_discarded_frames_total") == 9
     assert value("megaphone_port_dropped_log_lines_total") == 10
+    assert value("megaphone_codec_errors_total") == 11
+    assert value("megaphone_port_busy_seconds_total") == 1.5
     assert value("megaphone_port_heartbeat_age_seconds") == 0.5
     assert value("megaphone_port_program_loop_lag_seconds") == 0.25
 

@@ -1,7 +1,7 @@
 import os
 import time
 
-from metrics.program import ProgramCollector, resident_memory
+from metrics.program import ProgramCollector, cpu_seconds, resident_memory
 from metrics.registry import new_registry
 from tests.support.processes import resident_bytes
 
@@ -14,6 +14,18 @@ def test_resident_memory_is_the_kernel_s() -> None:
 
 def test_a_process_that_is_gone_has_none() -> None:
     assert resident_memory(2**22 + 1) == 0
+    assert cpu_seconds(2**22 + 1) == 0
+
+
+def test_processor_time_is_the_kernel_s() -> None:
+    before = cpu_seconds(os.getpid())
+    spent = time.process_time()
+    while time.process_time() - spent < 0.2:
+        sum(range(1000))
+    times = os.times()
+    after = cpu_seconds(os.getpid())
+    assert after - before > 0.15
+    assert abs(after - times.user - times.system) < 0.1
 
 
 def test_the_process_itself() -> None:

@@ -11,6 +11,7 @@ def test_gauges_ask_when_they_are_read() -> None:
         resident_memory=lambda: 4096,
         waiting=lambda: waiting[0],
         waiting_bytes=lambda: 77,
+        pids=list,
     )
     for state in STATES:
         assert registry.get_sample_value("megaphone_workers", {"state": state}) == states[state]

@@ -26,7 +26,7 @@ broadcasts_test_() ->
      end,
      [fun accepted/0, fun newest_first/0, fun refused_at_once/0, fun bad_template/0, fun bad_subject/0,
       fun unknown_column/0, fun not_connected/0, fun unready/0, fun full/0, fun killed/0,
-      fun failed/0, fun remembers_a_hundred/0]}.
+      fun failed/0, fun remembers_a_hundred/0, fun as_metrics/0]}.
 
 down_test() ->
     ?assertEqual([], megaphone_broadcasts:list()),
@@ -148,3 +148,25 @@ remembers_a_hundred() ->
     megaphone_test:until(fun() -> length(megaphone_broadcasts:list()) =:= 100 end),
     ?assertEqual(lists:reverse(lists:nthtail(3, Ids)),
                  [Id || #{<<"id">> := Id} <- megaphone_broadcasts:list()]).
+
+as_metrics() ->
+    ok = megaphone_counts:start(),
+    _ = people_standin:open(<<"ann">>, <<"localhost">>, <<"r">>),
+    None = #{<<"broadcasts">> => [{<<"resolving">>, 0}, {<<"running">>, 0}, {<<"waiting">>, 0}]},
+    ?assertEqual(None, megaphone_broadcasts:metrics()),
+    port_standin:mode(hold),
+    {ok, #{<<"id">> := Id}} = megaphone_broadcasts:accept(request()),
+    megaphone_test:until(fun() ->
+                                 #{<<"broadcasts">> := Rows} = megaphone_broadcasts:metrics(),
+                                 lists:member({<<"running">>, 1}, Rows)
+                         end),
+    [{N, Body}] = megaphone_test:until(fun() -> case port_standin:held() of [] -> false; Held -> Held end end),
+    port_standin:answer(N, {done, port_standin:format(Body)}),
+    _ = ended(Id),
+    ?assertEqual(None, megaphone_broadcasts:metrics()),
+    #{<<"broadcasts_finished_total">> := Finished, <<"recipients_total">> := Recipients,
+      <<"batch_stage_seconds">> := Stages} = megaphone_counts:metrics(),
+    ?assertEqual([{<<"done">>, 1}, {<<"failed">>, 0}], Finished),
+    ?assertEqual(1, proplists:get_value(<<"sent">>, Recipients)),
+    [?assertEqual(1, lists:sum(Counts)) || {_, {_, Counts, _}} <- Stages],
+    megaphone_counts:stop().

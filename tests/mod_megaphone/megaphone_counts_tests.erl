@@ -28,6 +28,46 @@ counts_test_() ->
               ?assertEqual(20000, megaphone_counts:count(message_in))
       end]}.
 
+histograms_test_() ->
+    {foreach, fun megaphone_counts:start/0, fun(_) -> megaphone_counts:stop() end,
+     [fun() ->
+              [ok = megaphone_counts:observe(route, Us)
+               || Us <- [0, 1000, 1001, 2500, 9999999, 10000000, 10000001, 60000000]],
+              {Bounds, Counts, Sum} = megaphone_counts:histogram(route),
+              ?assertEqual([0.001, 0.0025, 0.01, 0.025, 0.1, 0.25, 1.0, 2.5, 10.0], Bounds),
+              ?assertEqual([2, 2, 0, 0, 0, 0, 0, 0, 2, 2], Counts),
+              ?assert(abs(Sum - 90.0045) < 0.0001)
+      end,
+      %% Nothing of one histogram is in another, nor in a counter.
+      fun() ->
+              All = [resolve, route, heartbeat],
+              [ok = megaphone_counts:observe(One, N * 1000000) || {N, One} <- lists:zip([1, 2, 3], All)],
+              [ok = megaphone_counts:observe(One, 20000000) || One <- All],
+              ?assertEqual([21.0, 22.0, 23.0],
+                           [element(3, megaphone_counts:histogram(One)) || One <- All]),
+              ?assertEqual([2, 2, 2],
+                           [lists:sum(element(2, megaphone_counts:histogram(One))) || One <- All]),
+              Single = [N || {_, N} <- maps:to_list(megaphone_counts:metrics()), is_number(N)],
+              ?assertEqual(0, lists:sum(Single)),
+              ?assertEqual(0, megaphone_counts:count(heartbeats_failed))
+      end]}.
+
+%% Each counter is one of its own.
+indexes_test_() ->
+    {setup, fun megaphone_counts:start/0, fun(_) -> megaphone_counts:stop() end,
+     fun() ->
+             Counters = [logins, logouts, message_in, presence_in, iq_in, message_out, presence_out,
+                         iq_out, offline_stored, reconciliations, mnesia_overloads, broadcasts_done,
+                         broadcasts_failed, program_restarts, recipients_sent, recipients_gone,
+                         recipients_dropped, recipients_failed, heartbeats_done, heartbeats_lost,
+                         heartbeats_failed],
+             Numbered = lists:zip(Counters, lists:seq(1, length(Counters))),
+             [ok = megaphone_counts:add(Counter, N) || {Counter, N} <- Numbered],
+             ?assertEqual(Numbered, [{Counter, megaphone_counts:count(Counter)} || Counter <- Counters]),
+             ?assertEqual([0, 0, 0], [lists:sum(element(2, megaphone_counts:histogram(One)))
+                                      || One <- [resolve, route, heartbeat]])
+     end}.
+
 %% A hook may run when all is gone.
 without_counters_test() ->
     ok = megaphone_counts:stop(),

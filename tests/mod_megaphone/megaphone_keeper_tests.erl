@@ -54,9 +54,9 @@ gone(Group) ->
 tree_test_() ->
     with_keeper(?BROADCASTS, #{}, fun(_, _) ->
         Sup = pid(megaphone_sup),
-        megaphone_test:until(fun() -> length(supervisor:which_children(Sup)) =:= 6 end),
+        megaphone_test:until(fun() -> length(supervisor:which_children(Sup)) =:= 7 end),
         ?assertEqual([megaphone_broadcasts, megaphone_proxies, megaphone_port, megaphone_fanout_sup,
-                      megaphone_overloads, megaphone_sampler],
+                      megaphone_heartbeat, megaphone_overloads, megaphone_sampler],
                      lists:reverse([Id || {Id, _, _, _} <- supervisor:which_children(Sup)]))
     end).
 

@@ -13,10 +13,13 @@ shape_test() ->
 
 is_value(Rows) when is_list(Rows) ->
     lists:all(fun(Row) ->
-                      [Number | Labels] = lists:reverse(tuple_to_list(Row)),
-                      is_number(Number) andalso Labels =/= []
+                      [Value | Labels] = lists:reverse(tuple_to_list(Row)),
+                      is_value(Value) andalso Labels =/= []
                           andalso lists:all(fun is_binary/1, Labels)
               end, Rows);
+is_value({Bounds, Counts, Sum}) ->
+    lists:all(fun is_float/1, Bounds) andalso lists:all(fun is_integer/1, Counts)
+        andalso length(Counts) =:= length(Bounds) + 1 andalso is_float(Sum);
 is_value(Value) ->
     is_number(Value).
 

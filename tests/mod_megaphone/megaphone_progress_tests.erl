@@ -25,3 +25,23 @@ states_and_time_test() ->
          ok = megaphone_progress:state(State, Progress),
          ?assertEqual(atom_to_binary(State, utf8), maps:get(<<"state">>, megaphone_progress:to_map(Progress)))
      end || State <- [waiting, running, resolving]].
+
+%% What becomes of recipients counts for all broadcasts together, and nothing else does.
+added_up_test_() ->
+    {setup, fun megaphone_counts:start/0, fun(_) -> megaphone_counts:stop() end,
+     fun() ->
+             [begin
+                  Progress = megaphone_progress:new(),
+                  [ok = megaphone_progress:add(Counter, 1, Progress)
+                   || Counter <- [recipients, sent, sent, gone, dropped, failed, batches, batches_done]]
+              end || _ <- [1, 2]],
+             #{<<"recipients_total">> := Rows} = megaphone_counts:metrics(),
+             ?assertEqual([{<<"sent">>, 4}, {<<"gone">>, 2}, {<<"dropped">>, 2}, {<<"failed">>, 2}], Rows)
+     end}.
+
+the_states_are_those_that_there_are_test() ->
+    Progress = megaphone_progress:new(),
+    [begin
+         ok = megaphone_progress:state(State, Progress),
+         ?assertEqual(State, megaphone_progress:state(Progress))
+     end || State <- megaphone_progress:states()].

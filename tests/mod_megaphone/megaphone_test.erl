@@ -60,7 +60,8 @@ options(Program, Changes) ->
                  heartbeat_interval => 100, heartbeat_timeout => 1000, hello_timeout => 10000,
                  max_frame => 4194304, port_window => 8388608,
                  restart_intensity => 5, restart_period => 60000, retry_interval => 60000, max_processes => 1000,
-                 sample_interval => 60000, reconciliation_interval => 60000}, Changes).
+                 sample_interval => 60000, reconciliation_interval => 60000,
+                 pipeline_heartbeat_interval => infinity}, Changes).
 
 %% A module of the package, put in place of the real one for a test.
 standin(Source) ->

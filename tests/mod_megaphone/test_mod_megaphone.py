@@ -252,6 +252,7 @@ def test_bad_options_are_refused_and_change_nothing(attached: EmbeddedNode) -> N
         ("allowed_processes", "some"),
         ("allowed_nodes", "some"),
         ("allowed_functions", '["os:cmd"]'),
+        ("pipeline_heartbeat_interval", "0"),
         ("sample_interval", "0"),
         ("reconciliation_interval", "2 hours"),
     ]:

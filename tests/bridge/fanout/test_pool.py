@@ -1,6 +1,7 @@
 import asyncio
 import os
 import signal
+import time
 
 import pytest
 
@@ -11,7 +12,7 @@ from bridge.fanout.pool import WorkerPool
 from erlang_port.messages import BatchDone, BatchFailed, decode_message, encode_message
 from erlang_port.protocol import Overload
 from metrics.registry import new_registry
-from metrics.workers import WorkerMetrics
+from metrics.workers import BATCH_OUTCOMES, WorkerMetrics
 from tests.bridge.fanout.conftest import Start, a_batch, texts
 from tests.bridge.waiting import until
 from tests.support.processes import alive
@@ -30,8 +31,41 @@ async def test_batches_are_formatted(start_pool: Start) -> None:
     assert sorted(answer.n for answer in answers) == list(range(20))
     assert all(texts(answer) == [b"Hello romeo", b"Hello juliet"] for answer in answers)
     assert harness.value("megaphone_batches_total", outcome="done") == 20
-    assert harness.value("megaphone_batch_format_seconds_count") == 20
+    assert harness.value("megaphone_batch_stage_seconds_count", stage="format") == 20
+    assert harness.value("megaphone_batch_stage_seconds_count", stage="queue") == 20
     assert sum(worker["batches"] for worker in harness.pool.status()) == 20
+
+
+async def test_the_node_s_heartbeats_are_formatted_and_not_counted(start_pool: Start) -> None:
+    harness = await start_pool(max_retries=0)
+    harness.pool.submit(a_batch("heartbeat", 1, "{{ user }}"))
+    (answer,) = await harness.answered(1)
+    assert texts(answer) == [b"romeo", b"juliet"]
+    harness.pool.submit(a_batch("heartbeat", 2, A_GIGABYTE))
+    await harness.answered(2)
+    for outcome in BATCH_OUTCOMES:
+        assert harness.value("megaphone_batches_total", outcome=outcome) == 0
+    for stage in ("queue", "format"):
+        assert harness.value("megaphone_batch_stage_seconds_count", stage=stage) == 0
+    # It has failed, and would for ever, were it not called off.
+    harness.pool.cancel(b"heartbeat")
+    harness.pool.submit(a_batch("heartbeat", 3, "{{ user }}"))
+    assert texts((await harness.answered(3))[2]) == [b"romeo", b"juliet"]
+
+
+async def test_the_time_in_the_queue_is_that_of_waiting(start_pool: Start) -> None:
+    harness = await start_pool(batch_timeout=60)
+    os.kill(harness.pid(), signal.SIGSTOP)
+    harness.pool.submit(a_batch("b", 0, "{{ user }}"))
+    await until(lambda: harness.pool.status()[0]["state"] == "busy")
+    begun = time.monotonic()
+    harness.pool.submit(a_batch("b", 1, "{{ user }}"))
+    await until(lambda: time.monotonic() - begun > 0.3)
+    os.kill(harness.pid(), signal.SIGCONT)
+    await harness.answered(2)
+    waited = harness.value("megaphone_batch_stage_seconds_sum", stage="queue")
+    assert waited is not None
+    assert 0.3 <= waited < time.monotonic() - begun + 0.1
 
 
 async def test_a_killed_worker_is_replaced_and_its_batch_formatted_again(start_pool: Start) -> None:

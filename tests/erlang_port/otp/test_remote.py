@@ -34,6 +34,7 @@ class PortStandIn:
 
     Attributes:
         sent: `{Process, Kind, Ref, Term}`, as the node would see them.
+        undecoded: As `PortConnection` counts what it cannot read.
         calls: `{Name, Request, Timeout}`.
         held: While it is set, calls are answered by `release`.
         answer: What the node answers to a request, or raises.
@@ -43,6 +44,7 @@ class PortStandIn:
     def __init__(self):
         self.sent = []
         self.calls = []
+        self.undecoded = 0
         self.held = False
         self.answer = self.proxies
         self.loses = set()
@@ -387,6 +389,7 @@ async def test_a_call_that_cannot_be_taken_is_refused_and_what_is_behind_it_come
     assert (kind_of_answer, number, badarg) == ("refuse", 7, "badarg")
     assert why in text
     assert len(caplog.messages) == 3
+    assert port.undecoded == 1 + (why == b"the term ends too early")
 
 
 # Calls of the node's, and answers.

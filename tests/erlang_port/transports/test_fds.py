@@ -119,6 +119,20 @@ async def test_an_answer_that_is_no_term_fails_its_own_caller_only(node, connect
     with pytest.raises(CallError, match="refused: not allowed"):
         await asking[1]
     assert await asking[2] == b"fine"
+    assert connection.statistics().undecoded == 1
+    assert connection.statistics().discarded == 0
+
+
+async def test_what_cannot_be_decoded_is_counted_apart_from_what_is_not_wanted(node, connect):
+    connection = await connect()
+    os.write(node.to_program, frame(b"\x83no term") + frame(encode(Atom("no_message"))))
+    node.send(Log("info", b"node", b"a message that no node sends"))
+    asking = asyncio.create_task(connection.call("node", Atom("status"), 5))
+    call = await node.receive(Call)
+    node.send(Replies([Reply(call.id, True, encode(1))]))
+    await asking
+    figures = connection.statistics()
+    assert (figures.discarded, figures.undecoded) == (3, 2)
 
 
 async def test_a_call_without_an_answer_ends_at_its_time_and_a_late_answer_is_ignored(

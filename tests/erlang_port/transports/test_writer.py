@@ -2,6 +2,7 @@ import contextlib
 import fcntl
 import os
 import threading
+import time
 
 import pytest
 
@@ -128,3 +129,25 @@ def test_a_reader_that_is_gone_is_reported_once(pipe):
     writer.write([frame(b"x")])
     writer.close(5)
     assert [type(failure) for failure in failures] == [BrokenPipeError]
+
+
+def test_the_time_that_writing_waits_for_the_pipe(pipe):
+    reading, writing = pipe
+    writer = FrameWriter(writing, lambda: b"", lambda _: None)
+    writer.start()
+    assert writer.busy_seconds == 0
+    writer.write([frame(b"x" * 20_000)])
+    # It grows while the write is still waiting, and never goes back.
+    seen = [0.0]
+    deadline = time.monotonic() + 10
+    while seen[-1] < 0.1 and time.monotonic() < deadline:
+        seen.append(writer.busy_seconds)
+    assert seen[-1] >= 0.1
+    reader, received = FrameReader(20_000), []
+    while not received:
+        received += reader.feed(os.read(reading, 4096))
+        seen.append(writer.busy_seconds)
+    writer.close(5)
+    seen.append(writer.busy_seconds)
+    assert seen == sorted(seen)
+    assert writer.busy_seconds == seen[-1]
