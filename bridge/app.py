@@ -64,8 +64,7 @@ class Megaphone(Application):
     def __init__(
         self, configuration: Configuration, descriptors: tuple[int, int], output: OutputCapture
     ) -> None:
-        registry = new_registry()
-        details = new_registry()
+        registry, details = new_registry(), new_registry()
         self._output = output
         # Why the connection ended, when that was not this program's own doing.
         self._over: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -78,19 +77,9 @@ class Megaphone(Application):
             configuration.workers, self._port.send_batch_answer, WorkerMetrics(registry, node)
         )
         http = HttpServer(configuration.http) if configuration.http.enabled else None
-        node = NodeCollector(registry, self._port.call)
         headroom = Headroom(registry, node)
-        state = Status(
-            self._port,
-            pool,
-            http,
-            headroom,
-            self._supervision_tree,
-            _processes,
-        )
+        state = Status(self._port, pool, http, headroom, self._supervision_tree, _processes)
 
-        details = new_registry()
-        in_detail = NodeCollector(details, self._port.call, METRICS_DETAILED, DETAILED)
         RuntimeCollector(registry, _processes, self._supervision_tree)
         PortCollector(registry, lambda: self._port.statistics() if self._port.connected else None)
         ProgramCollector(registry, __version__)

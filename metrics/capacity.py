@@ -11,8 +11,9 @@ used divided by the sessions. That counts what the node needs without any sessio
 is too high, and the capacity too low: an estimate that errs errs to the safe side. docs/capacity.md
 has the method's error.
 
-Memory has two lines, for what the VM has allocated and for what is resident; the dearer one counts.
-A VM gives little of what is resident back after logouts: it would look like sessions for nothing.
+A VM gives little of what is resident back after logouts: held against the sessions, they would seem
+to take nothing. Where that line is flat although what the VM has allocated grows with the sessions,
+the latter counts, scaled to what is resident now.
 """
 
 from __future__ import annotations
@@ -36,6 +37,9 @@ INTERVAL: Final = 10.0
 #: and the least number.
 MIN_SPREAD: Final = 0.05
 MIN_CHANGE: Final = 10
+#: Resident memory that grows by less than this share of what allocated memory does is not growing
+#: but kept.
+FLAT: Final = 0.5
 #: Fewer sessions say nothing about what one costs.
 MIN_SESSIONS: Final = 5
 
@@ -167,10 +171,20 @@ class Capacity:
         if spread < MIN_CHANGE or spread < MIN_SPREAD * max(counts):
             return None
         cost = self._slope(lambda one: one.usage[resource].used if resource in one.usage else None)
-        if resource != "memory":
+        if resource != "memory" or cost is None:
             return cost
-        allocated = self._slope(lambda one: one.allocated)
-        return max((one for one in (cost, allocated) if one is not None), default=None)
+        allocated = self._cost_of_allocated()
+        if allocated is not None and cost.middle < FLAT * allocated.middle:
+            return allocated
+        return cost
+
+    def _cost_of_allocated(self) -> Slope | None:
+        newest = self._seen[-1]
+        cost = self._slope(lambda one: one.allocated)
+        if cost is None or not newest.allocated:
+            return None
+        share = newest.usage["memory"].used / newest.allocated
+        return Slope(*(share * each for each in cost))
 
     def _slope(self, used: Callable[[Observation], float | None]) -> Slope | None:
         points = ((float(one.sessions), used(one)) for one in self._seen)
