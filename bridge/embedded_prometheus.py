@@ -40,6 +40,21 @@ _POLL_INTERVAL: Final = 0.05
 _LOG_LINES: Final = 10
 
 
+def find(command: str) -> str:
+    """The path of a Prometheus.
+
+    Raises:
+        CommandError: It is not installed.
+    """
+    found = shutil.which(command)
+    if found is None:
+        raise CommandError(
+            f"{command} is not installed",
+            "install Debian's package: apt-get install --no-install-recommends prometheus",
+        )
+    return found
+
+
 class EmbeddedPrometheus:
     """One private Prometheus in one directory, on a free port of loopback.
 
@@ -104,18 +119,14 @@ class EmbeddedPrometheus:
             CommandError: It is not installed; it ended, or was not ready in time, with the last
                 lines of its log.
         """
-        if shutil.which(self._command) is None:
-            raise CommandError(
-                f"{self._command} is not installed",
-                "install Debian's package: apt-get install --no-install-recommends prometheus",
-            )
+        program = find(self._command)
         self._directory.mkdir(parents=True, exist_ok=True)
         self._write_configuration()
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
                 (
                     *(sys.executable, "-I", "-m", "erlang_port.spawned", str(os.getpid())),
-                    *self._command_line(),
+                    *self._command_line(program),
                 ),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -182,10 +193,10 @@ class EmbeddedPrometheus:
     def _log(self) -> Path:
         return self._directory / "prometheus.log"
 
-    def _command_line(self) -> tuple[str, ...]:
+    def _command_line(self, program: str) -> tuple[str, ...]:
         consoles = prometheus_files() / "consoles"
         return (
-            self._command,
+            program,
             f"--config.file={self._directory / 'prometheus.yml'}",
             f"--storage.tsdb.path={self._directory / 'data'}",
             f"--web.listen-address={self._address}",

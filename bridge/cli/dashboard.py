@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 from rich.console import Console
 
+from bridge import embedded_prometheus
 from bridge.cli.errors import CommandError, ExitStatus
 from bridge.cli.stage import stage
 from bridge.embedded_prometheus import EmbeddedPrometheus
@@ -52,6 +53,7 @@ def dashboard(
     Loopback only; no ejabberd and no Prometheus of yours is touched, and nothing is left behind.
     """
     console = Console(highlight=False, markup=False, soft_wrap=True)
+    embedded_prometheus.find(prometheus)
     with stage(console, "dashboard") as found:
         if found.url is None:
             raise CommandError(

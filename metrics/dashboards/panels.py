@@ -263,7 +263,8 @@ _PORT: Final = _row(
     _panel(
         "Restarts",
         "count",
-        "Workers that were replaced, and children that a supervisor restarted, since the start.",
+        "The port program, by the node; workers and children, by the supervisors within it.",
+        _now("megaphone_port_program_restarts_total", "port program"),
         _now("megaphone_worker_restarts_total", "workers"),
         _now("megaphone_supervisor_restarts_total", "by {supervisor}"),
     ),

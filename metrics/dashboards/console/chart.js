@@ -95,6 +95,8 @@ function draw(panel, series, view, moment) {
   }
   shapes.forEach((shape, index) => {
     const key = index % 10;
+    // Nothing of a stack adds nothing to be seen: its line would hide the one below.
+    if (index > 0 && panel.kind === "stack" && shape.every(([, from, to]) => from === to)) return;
     for (const stroke of strokes(shape, view.step)) {
       const upper = stroke.map(([time, , value]) => x(time).toFixed(1) + "," + y(value).toFixed(1));
       if (stroke.length === 1) {

@@ -1,6 +1,7 @@
 // The page: which node and range, when it asks again, and how a moment is read from a chart.
 
-const REFRESH = 5;
+// Seconds between two looks, if scrapes are no further apart.
+const REFRESH = 2;
 const byId = (id) => document.getElementById(id);
 const panels = JSON.parse(byId("panels").textContent).map((panel) => {
   const figure = byId(panel.id);
