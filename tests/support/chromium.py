@@ -85,8 +85,11 @@ class Page:
         assert "exceptionDetails" not in answer, answer["exceptionDetails"]
         return answer["result"].get("value")
 
-    async def wait_for(self, expression: str, timeout: float = TIMEOUT) -> Any:
-        """Waits until the expression is true; returns its value."""
+    async def wait_for(self, expression: str, timeout: float = TIMEOUT, what: str = "") -> Any:
+        """Waits until the expression is true; returns its value.
+
+        `what`: an expression whose value a failure shows.
+        """
         try:
             async with asyncio.timeout(timeout):
                 while True:
@@ -94,7 +97,18 @@ class Page:
                         return value
                     await asyncio.sleep(0.05)
         except TimeoutError as error:
-            raise AssertionError(f"not within {timeout} s: {expression}") from error
+            shown = await self.evaluate(what) if what else ""
+            raise AssertionError(f"not within {timeout} s: {expression} {shown}") from error
+
+    async def offline(self, is_so: bool) -> None:
+        """Takes its network away, or gives it back."""
+        await self.call(
+            "Network.emulateNetworkConditions",
+            offline=is_so,
+            latency=0,
+            downloadThroughput=-1,
+            uploadThroughput=-1,
+        )
 
     async def resize(self, width: int, height: int, scale: float = 1.0) -> None:
         """Gives the page another size, in CSS pixels."""

@@ -1,6 +1,6 @@
 // One chart as SVG: axes, bounds, lines or areas, and the hair line of the moment that is read.
 
-const MARGIN = { left: 52, right: 8, top: 8, bottom: 20 };
+const MARGIN = { left: 62, right: 8, top: 8, bottom: 20 };
 
 function element(parent, name, attributes, text) {
   const made = document.createElementNS("http://www.w3.org/2000/svg", name);
@@ -81,8 +81,9 @@ function draw(panel, series, view, moment) {
   const shapes = edges(panel, series);
   const { ticks, y, high } = verticalScale(panel, shapes, height);
   for (const tick of ticks) {
+    const like = panel.logarithmic ? tick : ticks[ticks.length - 1];
     element(svg, "line", { class: "grid", x1: MARGIN.left, x2: right, y1: y(tick), y2: y(tick) });
-    element(svg, "text", { x: MARGIN.left - 6, y: y(tick) + 4, "text-anchor": "end" }, written(tick, panel.unit));
+    element(svg, "text", { x: MARGIN.left - 6, y: y(tick) + 4, "text-anchor": "end" }, written(tick, panel.unit, like));
   }
   const format = clock(view);
   for (const [part, anchor] of [[0, "start"], [0.5, "middle"], [1, "end"]]) {

@@ -3,39 +3,36 @@
 function digits(value) {
   const size = Math.abs(value);
   if (size >= 100 || Number.isInteger(value)) return value.toFixed(0);
+  if (size < 1) return String(Number(value.toPrecision(2)));
   return size >= 10 ? value.toFixed(1) : value.toFixed(2);
 }
 
-function scaled(value, base, names) {
+function scaled(value, base, names, like) {
   let power = 0;
-  while (Math.abs(value) >= base && power < names.length - 1) {
-    value /= base;
-    power += 1;
-  }
-  return digits(value) + names[power];
+  for (let size = Math.abs(like); size >= base && power < names.length - 1; size /= base) power += 1;
+  return digits(value / base ** power) + names[power];
 }
 
-function duration(seconds) {
-  const size = Math.abs(seconds);
-  if (size === 0) return "0 s";
-  if (size < 0.001) return digits(seconds * 1e6) + " \u00b5s";
-  if (size < 1) return digits(seconds * 1000) + " ms";
-  if (size < 120) return digits(seconds) + " s";
-  if (size < 7200) return digits(seconds / 60) + " min";
-  if (size < 172800) return digits(seconds / 3600) + " h";
-  return digits(seconds / 86400) + " d";
+const TIMES = [[86400, " d", 2], [3600, " h", 2], [60, " min", 2], [1, " s", 1], [1e-3, " ms", 1], [1e-6, " \u00b5s", 0]];
+
+function duration(seconds, like = seconds) {
+  if (like === 0) return "0 s";
+  const [one, name] = TIMES.find(([size, , least]) => Math.abs(like) >= size * least);
+  return digits(seconds / one) + name;
 }
 
 const BYTES = [" B", " KiB", " MiB", " GiB", " TiB"];
+const COUNTS = ["", " k", " M", " G"];
 
-function written(value, unit) {
+// In the unit that suits another value, if there is one: all ticks of a scale are written alike.
+function written(value, unit, like = value) {
   switch (unit) {
-    case "bytes": return scaled(value, 1024, BYTES);
-    case "bytes_per_second": return scaled(value, 1024, BYTES) + "/s";
-    case "seconds": return duration(value);
+    case "bytes": return scaled(value, 1024, BYTES, like);
+    case "bytes_per_second": return scaled(value, 1024, BYTES, like) + "/s";
+    case "seconds": return duration(value, like);
     case "ratio": return digits(value * 100) + " %";
-    case "count_per_second": return scaled(value, 1000, ["", " k", " M", " G"]) + "/s";
-    default: return scaled(value, 1000, ["", " k", " M", " G"]);
+    case "count_per_second": return scaled(value, 1000, COUNTS, like) + "/s";
+    default: return scaled(value, 1000, COUNTS, like);
   }
 }
 

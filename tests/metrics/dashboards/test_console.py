@@ -52,7 +52,8 @@ VALUES = [
     (0, "count", "0"),
     (12, "count", "12"),
     (1234567, "count", "1.23 M"),
-    (0.5, "count_per_second", "0.50/s"),
+    (0.5, "count_per_second", "0.5/s"),
+    (0.00512, "cores", "0.0051"),
     (1536, "bytes", "1.50 KiB"),
     (8 * 1024**2, "bytes_per_second", "8 MiB/s"),
     (0.0000123, "seconds", "12.3 \u00b5s"),
@@ -79,6 +80,8 @@ async def test_values_and_ticks_are_written_as_people_do():
         await page.evaluate((SOURCES / "units.js").read_text() + "; true")
         for value, unit, text in VALUES:
             assert await page.evaluate(f"written({value}, '{unit}')") == text
+        assert await page.evaluate("written(512 * 1024, 'bytes', 2 * 1024 ** 2)") == "0.5 MiB"
+        assert await page.evaluate("written(30, 'seconds', 120)") == "0.5 min"
         for arguments, ticks in TICKS:
             found = await page.evaluate(f"linearTicks(...{json.dumps(arguments)})")
             assert found == pytest.approx(ticks)
