@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import subprocess
+import sys
 import time
-import webbrowser
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
@@ -95,11 +96,28 @@ async def _look(server: EmbeddedPrometheus, console: Console, *, once: bool) -> 
         await _until_all_have_data(server, console)
         return
     console.print("Ctrl-C ends it.\n")
-    if os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"):
-        await asyncio.to_thread(webbrowser.open, url)
+    browser = _open(url)
     while True:
+        if browser is not None:
+            browser.poll()
         server.check()
         await asyncio.sleep(_LOOK)
+
+
+def _open(url: str) -> subprocess.Popen[bytes] | None:
+    """Has the desktop's browser show it, if there is a desktop; waits for nothing.
+
+    What shows it may go on in the foreground, until its user closes it.
+    """
+    if not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+        return None
+    return subprocess.Popen(
+        (sys.executable, "-I", "-m", "webbrowser", url),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
 
 
 async def _until_all_have_data(server: EmbeddedPrometheus, console: Console) -> None:
