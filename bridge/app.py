@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from bridge import servers
 from bridge.fanout import service
 from bridge.fanout.pool import WorkerPool
-from bridge.http import health, status
+from bridge.http import health, page, status
 from bridge.http import metrics as exposition
 from bridge.http.metrics import Exposed
 from bridge.http.server import HttpServer
@@ -100,6 +100,7 @@ class Megaphone(Application):
                 )
             )
             http.add_routes(status.routes(state.whole))
+            http.add_routes(page.routes())
             children.append(coroutine_child("http", http.run, shutdown=3.0))
         if configuration.servers:
             own = (configuration.servers, configuration.python_path)

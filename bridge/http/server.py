@@ -36,11 +36,13 @@ SHUTDOWN: Final = 1.0
 _HEADERS: Final = {
     "Server": "megaphone",
     "Cache-Control": "no-store",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
+
+#: Where an answer brings no policy of its own.
+_POLICY: Final = "default-src 'none'; frame-ancestors 'none'"
 
 _logger = logging.getLogger("megaphone.http")
 
@@ -179,3 +181,4 @@ async def _only_get(request: web.Request, handler: Handler) -> web.StreamRespons
 
 async def _add_headers(_: web.Request, response: web.StreamResponse) -> None:
     response.headers.update(_HEADERS)
+    response.headers.setdefault("Content-Security-Policy", _POLICY)
