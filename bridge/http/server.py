@@ -33,6 +33,9 @@ RETRY_LONGEST: Final = 60.0
 #: Seconds that running requests have to end on a stop.
 SHUTDOWN: Final = 1.0
 
+#: The tasks that answer without an end of their own; a stop cancels them.
+STREAMS: Final = web.AppKey[set[asyncio.Task[object]]]("streams", set)
+
 _HEADERS: Final = {
     "Server": "megaphone",
     "Cache-Control": "no-store",
@@ -64,6 +67,8 @@ class HttpServer:
             middlewares=[_only_known_hosts(frozenset(names)), _only_get], client_max_size=1024
         )
         self._application.on_response_prepare.append(_add_headers)
+        self._application[STREAMS] = set()
+        self._application.on_shutdown.append(_end_streams)
 
     def add_routes(self, routes: Iterable[web.RouteDef]) -> None:
         """Add routes; before `run` only."""
@@ -182,3 +187,8 @@ async def _only_get(request: web.Request, handler: Handler) -> web.StreamRespons
 async def _add_headers(_: web.Request, response: web.StreamResponse) -> None:
     response.headers.update(_HEADERS)
     response.headers.setdefault("Content-Security-Policy", _POLICY)
+
+
+async def _end_streams(application: web.Application) -> None:
+    for task in application[STREAMS]:
+        task.cancel()

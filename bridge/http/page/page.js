@@ -1,9 +1,12 @@
 // The bridge's own page: shows the status document of docs/protocol.md, again and again. Whatever comes
 // from outside is set as text, never as markup.
 
-// Milliseconds between two questions, and those without an answer after which nothing shown is of now.
-const PAUSE = 1000;
+// Milliseconds without a word after which nothing shown is of now, and between two questions where no
+// stream of events comes through.
 const PATIENCE = 6000;
+const PAUSE = 1000;
+// Answers after which a stream that brought nothing is tried again.
+const ANSWERS = 15;
 
 const $ = (id) => document.getElementById(id);
 const sleep = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
@@ -252,17 +255,54 @@ function lost() {
     : "No connection; trying again");
 }
 
+// Listens until the stream breaks, is silent, or nobody looks; whether it brought anything.
+function listen() {
+  return new Promise((resolve) => {
+    const source = new EventSource("v1/events");
+    let brought = false;
+    let silence;
+    const end = () => {
+      clearTimeout(silence);
+      document.removeEventListener("visibilitychange", end);
+      source.close();
+      resolve(brought);
+    };
+    const wait = () => {
+      clearTimeout(silence);
+      silence = setTimeout(() => { lost(); end(); }, PATIENCE);
+    };
+    source.onmessage = ({ data }) => { brought = true; wait(); received(JSON.parse(data)); };
+    source.onerror = end;
+    document.addEventListener("visibilitychange", end);
+    wait();
+  });
+}
+
 async function ask() {
   try {
     const answer = await fetch("v1/status", { signal: AbortSignal.timeout(PATIENCE) });
     if (!answer.ok) throw new Error(answer.statusText);
     received(await answer.json());
+    return true;
   } catch {
     lost();
+    return false;
   }
 }
 
+// A browser has few connections for one server: a page that nobody looks at leaves its own to others.
+async function visible() {
+  if (!document.hidden) return;
+  connection("lost", "Not followed while nobody looks");
+  await new Promise((resolve) => document.addEventListener("visibilitychange", resolve, { once: true }));
+}
+
 for (;;) {
-  await ask();
-  await sleep(PAUSE);
+  await visible();
+  let answers = await listen() ? 1 : ANSWERS;
+  while (answers > 0) {
+    await visible();
+    if (await ask()) answers -= 1;
+    if (answers > 0) await sleep(PAUSE);
+  }
 }
