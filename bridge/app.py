@@ -50,7 +50,7 @@ class Megaphone(Application):
 
         Supervisor
           port      PortConnection: its end is the program's end
-          workers   Supervisor: a place for each worker process
+          workers   Supervisor: the worker processes
           headroom  Headroom: how many sessions the node could hold
           http      HttpServer
           servers   Supervisor: the operator's own gen_servers
@@ -114,7 +114,7 @@ class Megaphone(Application):
         return self._top
 
     def _supervision_tree(self) -> dict[str, Any] | None:
-        return None if self._top is None else supervision_tree(self._top, self._pool.processes())
+        return None if self._top is None else supervision_tree(self._top)
 
     async def run(self) -> None:
         """Run until SIGTERM, or until the connection to the node is over.

@@ -106,12 +106,15 @@ def _workers(workers: list[dict[str, Any]]) -> Table:
 
 def _tree(node: dict[str, Any]) -> Tree:
     uptime, restarts = node.get("uptime_seconds"), node.get("restarts")
+    kind = node.get("type")
+    if (pid := node.get("os_pid")) is not None:
+        kind = f"{kind} {pid}"
     facts = [_text(node.get("state"))]
     if isinstance(uptime, int | float):
         facts.append(f"up {_duration(uptime)}")
     if restarts:
         facts.append(f"{restarts} restart{'' if restarts == 1 else 's'}")
-    tree = Tree(f"{_text(node.get('id'))}  {node.get('type')}, {', '.join(facts)}")
+    tree = Tree(f"{_text(node.get('id'))}  {kind}, {', '.join(facts)}")
     for child in node.get("children") or []:
         tree.add(_tree(child))
     return tree

@@ -13,7 +13,6 @@ from bridge.fanout.worker_slot import WorkerSlot
 from erlang_port.etf import Atom
 from erlang_port.messages import BatchFailed, encode_message
 from erlang_port.otp import supervisor
-from erlang_port.otp.coroutine_child import coroutine_child
 from erlang_port.otp.supervisor import Flags, Tree
 from erlang_port.protocol import Overload
 from metrics.program import resident_memory
@@ -89,10 +88,8 @@ class WorkerPool:
 
     async def start_link(self) -> Process | None:
         """Start the supervisor that keeps the workers; with its end none is left."""
-        children = [coroutine_child(slot.name, slot.run, shutdown=2.0) for slot in self._slots]
-        return await supervisor.start_link(
-            Tree("workers", Flags(intensity=3, period=10.0), children)
-        )
+        children = [slot.child() for slot in self._slots]
+        return await supervisor.start_link(Tree("workers", Flags(), children))
 
     def submit(self, batch: Batch) -> None:
         """Take a batch; its answer is sent when there is one."""
@@ -294,23 +291,6 @@ class WorkerPool:
             }
             for slot in self._slots
         ]
-
-    def processes(self) -> dict[str, list[dict[str, Any]]]:
-        """What each place keeps, for the supervision tree; see docs/protocol.md."""
-        now = time.monotonic()
-        return {
-            slot.name: [
-                {
-                    "id": "process" if slot.pid is None else f"process {slot.pid}",
-                    "type": "os_process",
-                    "state": slot.state,
-                    "restarts": slot.restarts,
-                    "uptime_seconds": None if slot.since is None else now - slot.since,
-                    "children": [],
-                }
-            ]
-            for slot in self._slots
-        }
 
 
 def _is_heartbeat(batch: Batch) -> bool:

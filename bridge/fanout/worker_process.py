@@ -1,83 +1,53 @@
-"""A worker process as its parent sees it: started, asked one thing at a time, killed."""
+"""A worker process as its parent sees it: started, and asked one thing at a time."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
-import signal
 import socket
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, cast
 
-from erlang_port.etf import EtfError
 from erlang_port.frames import HEADER, MAX_FRAME, FrameError, FrameReader
 from erlang_port.messages import Hello, MessageError, decode_message
 
 if TYPE_CHECKING:
     from asyncio.subprocess import Process
 
-#: Seconds from starting a worker to its hello.
-START_TIMEOUT: Final = 15.0
-
 
 class WorkerError(Exception):
-    """The worker ended, or sent what it should not; it is of no more use."""
+    """The worker could not be started, or sent what it should not; it is of no more use."""
+
+
+class WorkerEndedError(WorkerError):
+    """The worker has ended."""
 
 
 class WorkerProcess:
-    """A running worker; make one with `start`.
+    """A worker that has been started; make one with `spawn`. To end it is for who did.
 
     Attributes:
+        process: its process.
         pid: its process id.
         ended: done once the link is closed, which is when the worker has ended.
     """
 
     def __init__(self, process: Process, link: _Link) -> None:
+        self.process = process
         self.pid = process.pid
         self.ended = link.ended
-        self._process = process
         self._link = link
-        try:
-            self._pidfd: int | None = os.pidfd_open(process.pid)
-        except OSError:
-            # It is gone already, or there are no descriptors left.
-            self._pidfd = None
 
     @classmethod
-    async def start(cls, memory_limit: int) -> WorkerProcess:
-        """Start a worker and wait for its hello.
+    async def spawn(cls, memory_limit: int) -> WorkerProcess:
+        """Start a worker.
 
         Args:
             memory_limit: bytes of address space that it may have.
 
         Raises:
-            WorkerError: it could not be started, or did not say hello in time.
+            WorkerError: it could not be started.
         """
-        spawning = asyncio.ensure_future(cls._spawn(memory_limit))
-        try:
-            worker = await asyncio.shield(spawning)
-        except asyncio.CancelledError:
-            with contextlib.suppress(WorkerError):
-                await (await spawning).end()
-            raise
-        try:
-            async with asyncio.timeout(START_TIMEOUT):
-                await worker.hello()
-        except TimeoutError:
-            await worker.end()
-            raise WorkerError(f"said no hello within {START_TIMEOUT:g} s") from None
-        except (WorkerError, EtfError, MessageError) as error:
-            status = await worker.end()
-            raise WorkerError(f"{error} (exit status {status})") from None
-        except asyncio.CancelledError:
-            await worker.end()
-            raise
-        return worker
-
-    @classmethod
-    async def _spawn(cls, memory_limit: int) -> WorkerProcess:
         loop = asyncio.get_running_loop()
         try:
             ours, theirs = socket.socketpair()
@@ -106,10 +76,10 @@ class WorkerProcess:
         Raises:
             EtfError: it is no term.
             MessageError: it is no message.
-            WorkerError: it is no hello, or the worker ended.
+            WorkerEndedError: the worker ended.
         """
         if not isinstance(decode_message(await self._link.next()), Hello):
-            raise WorkerError("its first message is no hello")
+            raise MessageError("no hello")
 
     async def ask(self, payload: bytes) -> bytes:
         """Send a message and wait for its answer.
@@ -118,7 +88,8 @@ class WorkerProcess:
             payload: the message, as it goes over the wire.
 
         Raises:
-            WorkerError: the worker ended before it answered.
+            WorkerEndedError: the worker ended before it answered.
+            WorkerError: it sent what it should not.
         """
         if self._link.unread:
             # Its answers would be taken for those of other questions from here on.
@@ -135,29 +106,9 @@ class WorkerProcess:
         # The state follows the command's name, which may hold anything (proc(5)).
         return stat.rpartition(")")[2].split()[0] == "T"
 
-    def kill(self) -> None:
-        """Kill the process (SIGKILL): it may be stopped, or deep in one long computation."""
-        with contextlib.suppress(ProcessLookupError):
-            if self._pidfd is not None:
-                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
-            elif self._process.returncode is None:
-                # It may reap the child before asyncio's watcher does, and lose its exit status.
-                self._process.kill()
-
-    async def end(self) -> int:
-        """Kill the process and wait until it is gone, cancelled or not; its exit status."""
+    def close(self) -> None:
+        """Close the link, which a worker that lives takes for its end."""
         self._link.close()
-        self.kill()
-        waiting = asyncio.ensure_future(self._process.wait())
-        try:
-            return await asyncio.shield(waiting)
-        except asyncio.CancelledError:
-            await waiting
-            raise
-        finally:
-            if self._pidfd is not None:
-                os.close(self._pidfd)
-                self._pidfd = None
 
 
 class _Link(asyncio.Protocol):
@@ -169,7 +120,7 @@ class _Link(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._payload: bytes | None = None
         self._waiter: asyncio.Future[bytes] | None = None
-        self._error = "it ended"
+        self._error: WorkerError = WorkerEndedError("it ended")
 
     @property
     def unread(self) -> bool:
@@ -182,7 +133,7 @@ class _Link(asyncio.Protocol):
             payload, self._payload = self._payload, None
             return payload
         if self.ended.done():
-            raise WorkerError(self._error)
+            raise self._error
         self._waiter = asyncio.get_running_loop().create_future()
         try:
             return await self._waiter
@@ -222,8 +173,8 @@ class _Link(asyncio.Protocol):
         if not self.ended.done():
             self.ended.set_result(None)
         if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_exception(WorkerError(self._error))
+            self._waiter.set_exception(self._error)
 
     def _broken(self, reason: str) -> None:
-        self._error = reason
+        self._error = WorkerError(reason)
         self.close()

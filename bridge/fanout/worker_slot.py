@@ -1,4 +1,8 @@
-"""A place in the pool: keeps one worker alive and gives it one task at a time."""
+"""A place in the pool: what one worker process after the other does there, a task at a time.
+
+Starting them, again and again, is the supervisor's, ending them `erlang_port.otp.os_process`'s; a
+slot says what they are, and speaks to them while they live.
+"""
 
 from __future__ import annotations
 
@@ -7,21 +11,27 @@ import logging
 import time
 from typing import TYPE_CHECKING, Final, Literal, Protocol
 
-from bridge.fanout.worker_process import WorkerError, WorkerProcess
+from bridge.fanout.worker_process import WorkerEndedError, WorkerError, WorkerProcess
+from erlang_port.etf import EtfError
+from erlang_port.messages import MessageError
+from erlang_port.otp.child_spec import BRUTAL_KILL, Backoff
+from erlang_port.otp.gen import StartError
+from erlang_port.otp.os_process import os_process
+from erlang_port.otp.reasons import SHUTDOWN, TIMEOUT, Exit
 
 if TYPE_CHECKING:
+    from asyncio.subprocess import Process as Subprocess
     from collections.abc import Callable
 
-    from erlang_port.otp.coroutine_child import Started
+    from erlang_port.etf import Term
+    from erlang_port.otp.child_spec import ChildSpec
 
-#: Seconds of waiting before a worker is started again that could not start, or ended by itself
-#: right after: the first time, and the longest of the times after, each twice the one before. A
-#: worker that ends at its work is replaced at once.
-BACKOFF_FIRST: Final = 0.1
-BACKOFF_LONGEST: Final = 10.0
+#: Seconds from starting a worker to its hello.
+START_TIMEOUT: Final = 15.0
 
-#: Seconds that a worker must live for its end not to count as a failure to start.
-STABLE: Final = 1.0
+#: How long a worker that ended is waited with. One that ends within a second of its start may do so
+#: whatever it is asked.
+BACKOFF: Final = Backoff(first=0.1, longest=10.0, stable=1.0)
 
 State = Literal["starting", "idle", "busy"]
 Failure = Literal["timeout", "crash"]
@@ -53,16 +63,15 @@ class TaskSource(Protocol):
 
 
 class WorkerSlot:
-    """Keeps a worker.
+    """What the workers of one place do.
 
     Attributes:
         name: which place it is.
         state: starting (or waiting to start again), idle or busy.
         pid: the worker's process id, or None while there is none.
-        since: when it was started, by the monotonic clock; None while there is none.
         batches: tasks answered since this slot began.
         restarts: workers that were replaced.
-        error: why the last attempts failed, once there were several in a row; else None.
+        error: why the last one was of no use, until one says hello; None at first.
     """
 
     def __init__(
@@ -75,52 +84,86 @@ class WorkerSlot:
         self.name = f"worker-{number}"
         self.state: State = "starting"
         self.pid: int | None = None
-        self.since: float | None = None
         self.batches = 0
         self.restarts = 0
         self.error: str | None = None
         self._memory_limit = memory_limit
         self._tasks = tasks
         self._replaced = replaced
-        self._failures = 0
+        self._worker: WorkerProcess | None = None
 
-    async def run(self, started: Started) -> None:
-        """Keep a worker until cancelled; whether one can be started is not for the supervisor."""
-        started()
-        while True:
-            try:
-                worker = await WorkerProcess.start(self._memory_limit)
-            except WorkerError as error:
-                await self._back_off(str(error))
-                continue
+    def child(self) -> ChildSpec:
+        """The place as a supervisor keeps it."""
+        return os_process(
+            self.name, self._start, body=self._live, shutdown=BRUTAL_KILL, backoff=BACKOFF
+        )
+
+    async def _start(self) -> Subprocess:
+        try:
+            self._worker = await WorkerProcess.spawn(self._memory_limit)
+        except WorkerError as error:
+            self.error = str(error)
+            raise StartError(self.error) from None
+        return self._worker.process
+
+    async def _live(self) -> None:
+        """Live one worker's life: until it has ended, or is of no more use.
+
+        Raises:
+            Exit: It is of no more use.
+        """
+        worker = self._worker
+        assert worker is not None  # noqa: S101  # it has been started
+        try:
+            await self._greet(worker)
             self.pid = worker.pid
-            self.since = time.monotonic()
-            try:
-                reason = await self._serve(worker)
-            finally:
-                self.state = "starting"
-                self.pid = self.since = None
-                await worker.end()
+            reason = await self._serve(worker)
             self.restarts += 1
             self._replaced()
-            if reason is not None:
-                await self._back_off(reason)
+        except WorkerEndedError:
+            reason = None
+        finally:
+            self.state = "starting"
+            self.pid = None
+            worker.close()
+        if reason is not None:
+            raise Exit(reason)
 
-    async def _serve(self, worker: WorkerProcess) -> str | None:
-        """Give the worker tasks until it ends; what is wrong if it ended too soon."""
+    async def _greet(self, worker: WorkerProcess) -> None:
+        try:
+            async with asyncio.timeout(START_TIMEOUT):
+                await worker.hello()
+        except TimeoutError:
+            self.error = f"said no hello within {START_TIMEOUT:g} s"
+            raise Exit(self.error) from None
+        except WorkerEndedError:
+            self.error = "ended before its hello"
+            raise
+        except (EtfError, MessageError, WorkerError) as error:
+            self.error = f"its first message: {error}"
+            raise Exit(self.error) from None
+        self.error = None
+
+    async def _serve(self, worker: WorkerProcess) -> Term:
+        """Give the worker tasks until it ends (None) or is of no more use: why."""
         began = time.monotonic()
         while True:
             self.state = "idle"
             task = await self._next_task(worker)
             if task is None:
-                _logger.warning("worker %d ended while it was idle", worker.pid)
-                return None if time.monotonic() - began > STABLE else "ends by itself"
-            self.state = "busy"
-            if not await self._do(worker, task):
+                if time.monotonic() - began < BACKOFF.stable:
+                    self.error = "ends by itself"
                 return None
+            self.state = "busy"
+            try:
+                await self._do(worker, task)
+            except WorkerEndedError:
+                return None
+            except WorkerError as error:
+                return str(error)
+            except TimeoutError:
+                return SHUTDOWN, TIMEOUT
             self.batches += 1
-            self._failures = 0
-            self.error = None
 
     async def _next_task(self, worker: WorkerProcess) -> Task | None:
         wanted = self._tasks.next_task()
@@ -139,35 +182,27 @@ class WorkerSlot:
         if not wanted.cancel():
             self._tasks.give_back(wanted.result())
 
-    async def _do(self, worker: WorkerProcess, task: Task) -> bool:
-        """Have a task done; False when the worker is of no more use."""
+    async def _do(self, worker: WorkerProcess, task: Task) -> None:
+        """Have a task done.
+
+        Raises:
+            TimeoutError: It took too long.
+            WorkerError: The worker ended at it, or is of no more use.
+        """
         began = time.monotonic()
         try:
             async with asyncio.timeout(task.timeout):
                 answer = await worker.ask(task.payload)
         except TimeoutError:
             stopped = worker.stopped()
-            worker.kill()
             what = "was stopped and " if stopped else ""
-            _logger.warning("worker %d %swas killed after %g s", worker.pid, what, task.timeout)
+            _logger.warning("worker %d %sis killed after %g s", worker.pid, what, task.timeout)
             task.failed("crash" if stopped else "timeout")
-            return False
-        except WorkerError as error:
-            _logger.warning("worker %d is gone: %s", worker.pid, error)
+            raise
+        except WorkerError:
             task.failed("crash")
-            return False
+            raise
         except asyncio.CancelledError:
             self._tasks.give_back(task)
             raise
         task.answered(answer, time.monotonic() - began)
-        return True
-
-    async def _back_off(self, reason: str) -> None:
-        self._failures += 1
-        if self._failures == 1:
-            _logger.warning("worker: %s", reason)
-        else:
-            if self.error is None:
-                _logger.error("worker cannot be kept running, trying on: %s", reason)
-            self.error = reason
-        await asyncio.sleep(min(BACKOFF_FIRST * 2 ** min(self._failures - 1, 16), BACKOFF_LONGEST))

@@ -248,6 +248,8 @@ def describe(reason: Term) -> str:
     match reason:
         case ((kind, bytes(name), bytes(text)), list()) if kind == "python_error":
             return f"{name.decode(errors='replace')}: {text.decode(errors='replace')}"
+        case ("exit_status", int(status)):
+            return f"exit status {status}"
         case ("shutdown", ("failed_to_start_child", child, why)):
             return f"{child} did not start: {describe(why)}"
         case str():

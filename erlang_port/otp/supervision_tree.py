@@ -7,9 +7,9 @@ nobody up.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from erlang_port.otp import os_process
 from erlang_port.otp.supervisor_server import servers
 
 if TYPE_CHECKING:
@@ -17,18 +17,13 @@ if TYPE_CHECKING:
     from erlang_port.otp.process import Process
 
 
-def supervision_tree(
-    process: Process, below: Mapping[str, list[dict[str, Any]]] | None = None
-) -> dict[str, Any]:
+def supervision_tree(process: Process) -> dict[str, Any]:
     """Describe a supervisor and everything under it.
 
-    Args:
-        process: The supervisor.
-        below: What children keep that is not supervised, by their ids.
-
     Returns:
-        `id`, `type` (worker | supervisor), `state` (running | restarting | stopped), `restarts`,
-        `uptime_seconds` (None unless it runs) and `children`, in the order of starting.
+        `id`, `type` (supervisor | worker | os_process), `state` (running | restarting | stopped),
+        `restarts`, `uptime_seconds` (None unless it runs), `os_pid` (None unless an os_process
+        runs) and `children`, in the order of starting.
     """
     server = servers.get(process)
     return {
@@ -37,27 +32,27 @@ def supervision_tree(
         "state": "running" if process.alive else "stopped",
         "restarts": 0,
         "uptime_seconds": None if server is None else time.monotonic() - server.since,
-        "children": _children(process, below or {}),
+        "os_pid": None,
+        "children": _children(process),
     }
 
 
-def _children(process: Process, below: Mapping[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
-    server = servers.get(process)
-    return [] if server is None else [_child(child, below) for child in server.children]
+def _children(process: Process | None) -> list[dict[str, Any]]:
+    server = None if process is None else servers.get(process)
+    return [] if server is None else [_child(child) for child in server.children]
 
 
-def _child(child: Child, below: Mapping[str, list[dict[str, Any]]]) -> dict[str, Any]:
-    child_id = _text(child.spec.id)
+def _child(child: Child) -> dict[str, Any]:
+    process = child.process
+    is_os_process = child.spec.start is os_process.start_link
     return {
-        "id": child_id,
-        "type": child.spec.type,
+        "id": _text(child.spec.id),
+        "type": "os_process" if is_os_process else child.spec.type,
         "state": "restarting" if child.restarting else "running" if child.active else "stopped",
         "restarts": child.restarts,
         "uptime_seconds": child.uptime,
-        "children": [
-            *([] if child.process is None else _children(child.process, below)),
-            *below.get(child_id, []),
-        ],
+        "os_pid": os_process.pids.get(process) if process is not None and process.alive else None,
+        "children": _children(process),
     }
 
 

@@ -158,11 +158,12 @@ async def test_its_tree_counts_restarts(start_node: StartNode) -> None:
     parts = {part[b"id"]: part for part in tree[b"children"]}
     assert list(parts) == [b"port", b"workers", b"http"]
     assert all(part[b"uptime_seconds"] > 0 for part in parts.values())
-    (place,) = parts[b"workers"][b"children"]
-    (process,) = place[b"children"]
-    assert (place[b"id"], process[b"type"], process[b"restarts"]) == (
+    (process,) = parts[b"workers"][b"children"]
+    assert (process[b"id"], process[b"type"], process[b"restarts"]) == (
         *(b"worker-0", b"os_process", 1),
     )
+    assert process[b"os_pid"] == await node.worker()
+    assert process[b"uptime_seconds"] < parts[b"workers"][b"uptime_seconds"]
 
 
 async def test_a_batch_from_its_check_to_its_texts(start_node: StartNode) -> None:

@@ -63,7 +63,7 @@ EXPECTED = (
     r"\] servers: child stampede_\d+ ended: (killed|trampled|ValueError: on purpose)\n",
     r"\] gen_server stampede_\d+ terminating: ValueError: on purpose\\nTraceback",
     r"supervisor: \{local,megaphone_proxies\}\n.*child_terminated\n *reason: killed\n",
-    r"\] worker cannot be kept running, trying on: ends by itself\n",
+    r"\] workers: child worker-\d+ ended: exit status 137\n",
 )
 
 

@@ -92,20 +92,24 @@ def test_no_ejabberdctl(run):
 
 
 def test_the_tree(node, run):
-    def part(name, kind, state="running", restarts=0, uptime=7.5, *children):
+    def part(name, kind, state="running", restarts=0, uptime=7.5, *children, os_pid=None):
         return {
             "id": name,
             "type": kind,
             "state": state,
             "restarts": restarts,
             "uptime_seconds": uptime,
+            "os_pid": os_pid,
             "children": list(children),
         }
 
     tree = part(
         *("megaphone", "supervisor", "running", 0, 93784.0),
         part("port", "worker", "running", 1, 65.0),
-        part("[workers]", "supervisor", "running", 2, 5.0, part("process", "os_process", "idle")),
+        part(
+            *("[workers]", "supervisor", "running", 2, 5.0),
+            part("worker-0", "os_process", "running", 1, os_pid=4711),
+        ),
         part("http", "worker", "restarting", 3, None),
     )
     node.answers("megaphone_status", {**DOCUMENT, "bridge": {**DOCUMENT["bridge"], "tree": tree}})
@@ -115,7 +119,7 @@ def test_the_tree(node, run):
         "megaphone  supervisor, running, up 1d 2h",
         "├── port  worker, running, up 1m 5s, 1 restart",
         "├── [workers]  supervisor, running, up 5s, 2 restarts",
-        "│   └── process  os_process, idle, up 7s",
+        "│   └── worker-0  os_process 4711, running, up 7s, 1 restart",
         "└── http  worker, restarting, 3 restarts",
     ]
 

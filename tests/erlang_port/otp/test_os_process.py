@@ -1,4 +1,5 @@
 import asyncio
+import errno
 import os
 import signal
 import sys
@@ -7,6 +8,8 @@ import pytest
 
 from erlang_port.otp import os_process, supervisor
 from erlang_port.otp.gen import StartError
+from erlang_port.otp.reasons import Exit
+from erlang_port.otp.runtime import Runtime
 from erlang_port.otp.supervisor import Backoff, Flags, Tree
 from tests.bridge.waiting import until
 from tests.erlang_port.otp.processes import as_process, exit_of
@@ -87,6 +90,7 @@ async def test_kill_kills_it_at_once(tmp_path):
     process.exit("kill")
     assert await exit_of(process) == "killed"
     await until(lambda: not alive(pid), timeout=5)
+    await until(lambda: all(task.get_name() != "a" for task in asyncio.all_tasks()))
 
 
 @as_process
@@ -126,3 +130,105 @@ async def test_who_waits_for_its_restart_can_be_stopped_or_started_by_hand():
     assert (await supervisor.restart_child(process, "a")) is not None
     process.exit("shutdown")
     assert await exit_of(process) == "shutdown"
+
+
+class Sleeper:
+    """A process with a body that ends as it is told."""
+
+    def __init__(self, path):
+        self.path = path
+        self.told = asyncio.get_running_loop().create_future()
+        self.cancelled = False
+
+    async def body(self):
+        try:
+            await self.told
+        except asyncio.CancelledError:
+            # The process lives for as long as its body cleans up.
+            self.cancelled = alive(int(self.path.read_text()))
+            raise
+
+    async def start(self, shutdown=60.0):
+        command = python(f"{READY} time.sleep(60)", self.path)
+        process = await os_process.start_link(command, "a", shutdown, body=self.body)
+        await until(lambda: self.path.exists() and self.path.read_text())
+        return process, int(self.path.read_text())
+
+
+@as_process
+async def test_when_its_body_has_returned_it_is_killed(tmp_path):
+    sleeper = Sleeper(tmp_path / "pid")
+    process, pid = await sleeper.start()
+    sleeper.told.set_result(None)
+    assert await exit_of(process) == ("exit_status", 137)
+    assert not alive(pid)
+
+
+@as_process
+async def test_what_its_body_raises_is_the_reason(tmp_path):
+    sleeper = Sleeper(tmp_path / "pid")
+    process, pid = await sleeper.start()
+    sleeper.told.set_exception(Exit(("shutdown", 1)))
+    assert await exit_of(process) == ("shutdown", 1)
+    assert not alive(pid)
+
+
+@as_process
+async def test_its_body_is_cancelled_before_it_is_ended(tmp_path):
+    sleeper = Sleeper(tmp_path / "pid")
+    process, pid = await sleeper.start()
+    process.exit("shutdown")
+    assert await exit_of(process) == "shutdown"
+    assert sleeper.cancelled
+    assert not alive(pid)
+
+
+@as_process
+async def test_a_body_that_sees_its_end_gives_its_exit_status():
+    async def body():
+        await asyncio.wait_for(ended.wait(), 5)
+
+    ended = asyncio.Event()
+
+    async def works():
+        process = await asyncio.create_subprocess_exec("sh", "-c", "exit 7")
+        waiting.append(asyncio.create_task(process.wait()))
+        waiting[0].add_done_callback(lambda _: ended.set())
+        return process
+
+    waiting = []
+    assert await exit_of(await os_process.start_link(works, "a", body=body)) == ("exit_status", 7)
+
+
+@as_process
+async def test_without_a_descriptor_to_spare_it_is_ended_all_the_same(tmp_path, monkeypatch):
+    def no_more(_pid):
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(os_process.os, "pidfd_open", no_more)
+    sleeper = Sleeper(tmp_path / "pid")
+    process, pid = await sleeper.start("brutal_kill")
+    os.kill(pid, signal.SIGSTOP)
+    process.exit("shutdown")
+    assert await exit_of(process) == "shutdown"
+    assert not alive(pid)
+
+
+@as_process
+async def test_a_start_that_is_given_up_leaves_no_process():
+    spawned = asyncio.get_running_loop().create_future()
+
+    async def slowly():
+        process = await asyncio.create_subprocess_exec("sleep", "60")
+        spawned.set_result(process.pid)
+        await asyncio.sleep(0.05)
+        return process
+
+    starting = asyncio.create_task(os_process.start_link(slowly, "a"))
+    pid = await spawned
+    (process,) = (one for one in Runtime.here().processes.values() if one.label == "a")
+    process.exit("kill")
+    with pytest.raises(StartError):
+        await starting
+    await until(lambda: not alive(pid))
+    await until(lambda: all(task.get_name() != "a" for task in asyncio.all_tasks()))
