@@ -194,15 +194,12 @@ class EmbeddedPrometheus:
         return self._directory / "prometheus.log"
 
     def _command_line(self, program: str) -> tuple[str, ...]:
-        consoles = prometheus_files() / "consoles"
         return (
             program,
             f"--config.file={self._directory / 'prometheus.yml'}",
             f"--storage.tsdb.path={self._directory / 'data'}",
             f"--web.listen-address={self._address}",
-            f"--web.console.templates={consoles}",
-            # There are none; without the option 2.42 looks in its directory.
-            f"--web.console.libraries={consoles}",
+            f"--web.console.templates={prometheus_files() / 'consoles'}",
         )
 
     def _write_configuration(self) -> None:
