@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 
 from bridge.attach import installation
 from bridge.attach.installation import AttachRequest
@@ -36,6 +39,23 @@ def status(node):
     return json.loads(done.stdout)
 
 
+def the_tree_shows_a_worker_that_was_killed(node, worker):
+    """The restarts and the uptime of a process that is supervised; the pid of the new one."""
+    os.kill(worker, signal.SIGKILL)
+
+    def restarted():
+        tree = megaphone(node, "status", "--tree").stdout
+        line = r"worker-0  os_process (\d+), running, up \d+s, 1 restart$"
+        return re.search(line, tree, re.MULTILINE)
+
+    deadline = time.monotonic() + 20
+    while not (found := restarted()):
+        assert time.monotonic() < deadline
+    (pid,) = found.groups()
+    assert int(pid) != worker
+    return [int(pid)]
+
+
 def test_attach_status_detach(start_node):
     node = start_node(
         hosts=("localhost", "a.test", "b.test"), environment={"MEGAPHONE_HTTP__PORT": "0"}
@@ -61,6 +81,7 @@ def test_attach_status_detach(start_node):
     assert megaphone(node, "attach", "--json").returncode == ExitStatus.OK
     shown = status(node)
     processes = [shown["port"]["os_pid"], *(worker["pid"] for worker in shown["bridge"]["workers"])]
+    processes += the_tree_shows_a_worker_that_was_killed(node, processes[1])
 
     done = megaphone(node, "detach")
     assert done.returncode == ExitStatus.OK, done.stderr
