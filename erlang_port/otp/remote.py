@@ -20,26 +20,22 @@ from erlang_port.etf import Pid as ErlangPid
 from erlang_port.messages import Signal
 from erlang_port.otp import gen
 from erlang_port.otp.outward import encode_outward, outward
+from erlang_port.otp.proxies import Proxies
 from erlang_port.otp.reasons import NOPROC, TIMEOUT, Exit, as_reason
 from erlang_port.otp.runtime import is_at_node
 from erlang_port.transports.calls import CallError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from erlang_port.otp.process import Process, Reference
     from erlang_port.otp.runtime import Runtime
 
 _log = logging.getLogger("megaphone.otp")
 
-#: The names that answer at the node.
-_PROCESSES: Final = "processes"
+#: The name that answers at the node.
 _ERLANG: Final = "erlang"
 
-#: Seconds that the node has to start a proxy.
-EXPOSE_TIMEOUT: Final = 5.0
-#: Bytes that wait for proxies to be started; what is beyond is lost. Default 16 MiB.
-MAX_WAITING: Final = 16 * 1024 * 1024
 #: Seconds that a call to the node waits where its caller would wait for ever: the node's own limit.
 LONGEST_CALL: Final = 30.0
 
@@ -107,11 +103,7 @@ class Node:
         self.name = Atom(name)
         self._runtime = runtime
         self._port = port
-        self._proxies: dict[int, ErlangPid] = {}
-        # What processes have sent whose proxies are being started; it goes out however they end.
-        self._waiting: dict[int, list[Signal]] = {}
-        self._waiting_bytes = 0
-        self._exposing: set[asyncio.Task[ErlangPid | Exit]] = set()
+        self._proxies = Proxies(port.call, self._queue, self._lost)
         self._monitors: dict[int, tuple[Process, Reference, Term]] = {}
         # By process, so that the end of one without monitors costs nothing.
         self._numbers: dict[int, dict[Reference, int]] = {}
@@ -121,11 +113,9 @@ class Node:
         # Sends for whoever is no process.
         self._nobody: Process | None = None
 
-    # Proxies.
-
     def proxy(self, process: Process) -> ErlangPid | None:
         """The pid at the node of an exposed process."""
-        return self._proxies.get(process.id)
+        return self._proxies.of(process)
 
     async def expose(self, process: Process, names: Sequence[Term] = ()) -> ErlangPid:
         """Start a proxy for a process, with names in the node's registry or in `global`.
@@ -138,64 +128,11 @@ class Node:
         Raises:
             Exit: The node refused: a name is taken, or there are too many. Or it has one already.
         """
-        if process.id in self._proxies or process.id in self._waiting:
-            raise Exit((Atom("badarg"), b"the process has a proxy already"))
-        # Whoever asks may give up, and the process end: the proxy has to end then, too.
-        proxy = await asyncio.shield(self._start_proxy(process, names))
-        if isinstance(proxy, Exit):
-            raise proxy
-        return proxy
-
-    def _start_proxy(
-        self, process: Process, names: Sequence[Term] = ()
-    ) -> asyncio.Task[ErlangPid | Exit]:
-        request = (Atom("start"), process.id, [*_scoped(names)])
-        self._waiting[process.id] = []
-        task = asyncio.get_running_loop().create_task(self._expose(process, request))
-        self._exposing.add(task)
-        task.add_done_callback(self._exposing.discard)
-        return task
-
-    async def _expose(self, process: Process, request: Term) -> ErlangPid | Exit:
-        proxy = await self._ask_for_proxy(process, request)
-        waiting = self._waiting.pop(process.id)
-        self._waiting_bytes -= sum(len(signal.payload) for signal in waiting)
-        if isinstance(proxy, Exit):
-            if waiting:
-                _log.warning("%s cannot reach the node: %s", process.label, proxy.reason)
-            for signal in waiting:
-                self._lost(signal)
-            return proxy
-        for signal in waiting:
-            self._queue(signal)
-        if process.alive:
-            self._proxies[process.id] = proxy
-        else:
-            self._end_proxy(process, process.exit_reason)
-        return proxy
-
-    async def _ask_for_proxy(self, process: Process, request: Term) -> ErlangPid | Exit:
-        try:
-            pid = await self._port.call(_PROCESSES, request, EXPOSE_TIMEOUT)
-        except CallError as error:
-            return Exit((Atom(error.kind), error.text.encode()))
-        except TimeoutError:
-            # There may be one all the same.
-            self._end_proxy(process, _NOCONNECTION)
-            return Exit(_NOCONNECTION)
-        except ConnectionError:
-            return Exit(_NOCONNECTION)
-        if not isinstance(pid, ErlangPid):
-            return Exit((Atom("badarg"), b"the node's answer is no pid"))
-        return pid
-
-    def _end_proxy(self, process: Process, reason: Term) -> None:
-        self._queue(Signal(process.id, "exit", 0, encode_outward(reason, self.proxy)))
+        return await self._proxies.expose(process, names)
 
     def ended(self, process: Process, reason: Term) -> None:
         """See `erlang_port.otp.runtime.Remote`."""
-        if self._proxies.pop(process.id, None) is not None:
-            self._end_proxy(process, reason)
+        self._proxies.ended(process, reason)
         for number in self._numbers.pop(process.id, {}).values():
             del self._monitors[number]
 
@@ -250,7 +187,7 @@ class Node:
             process.link_gone(*term)
         elif kind == "gone":
             # There is nobody to be told at the node.
-            self._proxies.pop(process.id, None)
+            self._proxies.gone(process)
             process.end(term)
         elif kind == "down":
             self._down(signal.ref, term)
@@ -385,19 +322,9 @@ class Node:
 
     def _signal(self, process: Process | None, kind: str, ref: int, term: Term) -> None:
         sender = process or self._anybody()
-        if not sender.alive:
-            return
-        signal = Signal(sender.id, kind, ref, encode_outward(term, self.proxy))
-        if sender.id in self._proxies:
-            self._queue(signal)
-            return
-        if sender.id not in self._waiting:
-            self._start_proxy(sender)
-        if self._waiting_bytes + len(signal.payload) > MAX_WAITING:
-            self._lost(signal)
-            return
-        self._waiting[sender.id].append(signal)
-        self._waiting_bytes += len(signal.payload)
+        if sender.alive:
+            signal = Signal(sender.id, kind, ref, encode_outward(term, self.proxy))
+            self._proxies.send(sender, signal)
 
     def _lost(self, signal: Signal) -> None:
         """Tell its process what became of a signal that the node does not get.
@@ -434,16 +361,6 @@ def attach(runtime: Runtime, port: Port, name: str) -> Node:
     node = Node(runtime, port, name)
     runtime.remote = node
     return node
-
-
-def _scoped(names: Sequence[Term]) -> Iterator[tuple[Atom, bytes]]:
-    """Names as the node takes them: those that are text, in a registry that is there."""
-    for name in names:
-        match name:
-            case ("local" | "global" as scope, str(text)):
-                yield Atom(scope), text.encode()
-            case str():
-                yield Atom("local"), name.encode()
 
 
 def _target(target: Term) -> Term:

@@ -18,7 +18,7 @@ from erlang_port.otp.outward import (
 )
 from erlang_port.otp.process import Reference
 from erlang_port.otp.runtime import Runtime
-from tests.erlang_port.otp.test_remote import pid
+from tests.erlang_port.otp.port_stand_in import pid
 
 
 class Point(NamedTuple):
