@@ -2,7 +2,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dashboard test lint format bench fuzz lock dist clean
+.PHONY: help setup demo dashboard test lint format bench bench-capacity fuzz lock dist clean
 
 BIN := .venv/bin
 ONCE ?=
@@ -11,7 +11,7 @@ FUZZ_SECONDS ?= 60
 JOBS ?= 2
 
 help:  ## what there is (the default)
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup:  ## .venv from the lock, and Debian's packages (ejabberd, Erlang, Prometheus, Chromium)
 	@scripts/setup
@@ -40,6 +40,9 @@ bench: setup  ## the benchmarks; results as tables and under bench/results
 	    --target .cache/peers -r bench/requirements-peers.txt || echo "bench: goes on without these peers"
 	@status=0; for one in codec call otp broadcast; do $(BIN)/python -m bench.$$one || status=1; done; \
 	    exit $$status
+
+bench-capacity: setup  ## the capacity estimate: predict, then open 500,000 sessions and 8,000 clients (4 GB)
+	@$(BIN)/python -m bench.capacity $(ARGS)
 
 fuzz: setup  ## each fuzz target for FUZZ_SECONDS (60)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps \

@@ -17,7 +17,7 @@ def rules(root) -> dict[str, list[str]]:
     text = (root / "Makefile").read_text()
     return {
         name: needs.split()
-        for name, needs in re.findall(r"^([a-z]+):([a-z ]*)##", text, re.MULTILINE)
+        for name, needs in re.findall(r"^([a-z-]+):([a-z ]*)##", text, re.MULTILINE)
     }
 
 
