@@ -38,7 +38,7 @@ format: setup  ## ruff's formatting and its safe fixes
 bench: setup  ## the benchmarks; results as tables and under bench/results
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade \
 	    --target .cache/peers -r bench/requirements-peers.txt || echo "bench: goes on without these peers"
-	@status=0; for one in codec call otp broadcast; do $(BIN)/python -m bench.$$one || status=1; done; \
+	@status=0; for one in codec call otp broadcast scrape; do $(BIN)/python -m bench.$$one || status=1; done; \
 	    exit $$status
 
 bench-capacity: setup  ## the capacity estimate: predict, then open 500,000 sessions and 8,000 clients (4 GB)

@@ -15,7 +15,7 @@ from bench.node import BenchNode
 from bridge.embedded_node import NodeSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 #: Seconds for one round, and for opening the sessions.
 ROUND_TIMEOUT: Final = 300.0
@@ -28,15 +28,22 @@ MODULE: Final = Path(__file__).with_name("megaphone_bench.erl")
 class MeasuredNode(BenchNode):
     """A running node with sessions; a context manager, nothing of it is left afterwards."""
 
-    def __init__(self, host: str = "localhost", options: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        host: str = "localhost",
+        options: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         """Describes it.
 
         Args:
             host: Its virtual host.
             options: Options of mod_megaphone, KEY=VALUE each.
+            environment: Environment variables of the node, and so of the port program.
         """
         self._host = host
         self._options = options
+        self._environment = environment or {}
         super().__init__()
 
     def settings(self) -> NodeSettings:
@@ -45,6 +52,7 @@ class MeasuredNode(BenchNode):
             hosts=(self._host,),
             options={"loglevel": "warning"},
             erl_options=("+P", "2000000"),
+            environment=self._environment,
         )
 
     def prepare(self) -> None:
@@ -87,13 +95,13 @@ class MeasuredNode(BenchNode):
             `cpu`, the processor time of node, port program and workers together, in seconds.
         """
         pids = [self.node.pid, *self._programs().values()]
-        before = sum(map(_cpu_seconds, pids))
+        before = sum(map(cpu_seconds, pids))
         answer = self.node.eval(
             f"megaphone_bench:round({way}, {int(ROUND_TIMEOUT * 1000)})",
             timeout=ROUND_TIMEOUT + 60,
         )
         document: dict[str, Any] = json.loads(base64.b64decode(answer.strip('"')))
-        document["cpu"] = sum(map(_cpu_seconds, pids)) - before
+        document["cpu"] = sum(map(cpu_seconds, pids)) - before
         return document
 
     def status(self) -> dict[str, Any]:
@@ -139,7 +147,8 @@ def _resident_bytes(pid: int) -> int:
     raise ProcessLookupError(pid)
 
 
-def _cpu_seconds(pid: int) -> float:
+def cpu_seconds(pid: int) -> float:
+    """Processor time of a process, in user and system mode."""
     # proc(5): utime and stime are the 14th and 15th field; the second may hold anything in
     # parentheses.
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

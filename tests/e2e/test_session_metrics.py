@@ -144,3 +144,30 @@ async def test_who_was_there_before_the_module(start_node, xmpp):
     await scraped_until(url, sessions("localhost", 4))
     await clients[0].disconnect()
     await scraped_until(url, sessions("localhost", 3))
+
+
+async def test_many_vhosts_are_few_series(start_node, xmpp):
+    """The label is whatever the vhost is called; what goes beyond ten is told together."""
+    odd = "bücher.test"
+    hosts = ("localhost", odd, *(f"vhost-{n}.test" for n in range(38)))
+    node = start_node(hosts=hosts, environment=ENVIRONMENT)
+    await asyncio.to_thread(attach, node)
+    url = await attached_url(node)
+    for n in range(2):
+        await xmpp(node, "alice", odd, resource=str(n))
+    await xmpp(node, "bob", "vhost-3.test")
+
+    def counted(scrape):
+        return scrape.get("megaphone_sessions", odd) == 2
+
+    scrape = await scraped_until(url, counted)
+    shown = {key[1]: n for key, n in scrape.values.items() if key[0] == "megaphone_sessions"}
+    assert len(shown) == 10
+    assert (shown[odd], shown["vhost-3.test"], shown["other"]) == (2, 1, 0)
+    detailed = scraped(url, "/metrics/detailed")
+    name = "megaphone_detailed_sessions"
+    assert {key[1]: n for key, n in detailed.values.items() if key[0] == name} == {
+        **dict.fromkeys(hosts, 0),
+        odd: 2,
+        "vhost-3.test": 1,
+    }

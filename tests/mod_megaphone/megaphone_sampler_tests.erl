@@ -116,5 +116,16 @@ rests_test_() ->
                          ?assert(erlang:monotonic_time(millisecond) - Begin >= 99 * 20)
                  end).
 
+%% Other intervals count from now on.
+reload_test_() ->
+    with_sampler("megaphone_sampler_tests ! {tried, self()}, #{metrics => #{}, next => none}", 60000,
+                 fun(Sampler) ->
+                         receive {tried, _} -> ok end,
+                         _ = sys:get_state(Sampler),
+                         ok = megaphone_sampler:reload(#{sample_interval => 60000,
+                                                         reconciliation_interval => 1}),
+                         [receive {tried, _} -> ok end || _ <- lists:seq(1, 3)]
+                 end).
+
 soon_without_a_sampler_test() ->
     ?assertEqual(ok, megaphone_sampler:soon(sessions)).

@@ -80,6 +80,7 @@ def test_without_apt_setup_says_what_to_install(setup_without_erlang):
     for package in ("erlang-base", "prometheus", "chromium"):
         assert re.search(rf" {package}[ .]", outcome.stderr), package
     assert "dialyzer" in outcome.stderr
+    assert "prometheus" in outcome.stderr
     assert "package manager" in outcome.stderr
 
 

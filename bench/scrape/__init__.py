@@ -1,0 +1,1 @@
+"""Scrapes: what they cost a node that has very many sessions."""
