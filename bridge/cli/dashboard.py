@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 RANGE: Final = 120
 
 #: Seconds until every panel must have something to show.
-DATA_TIMEOUT: Final = 90.0
+DATA_TIMEOUT: Final = 120.0
 
 #: Seconds between two looks at that, and at whether Prometheus runs.
 _LOOK: Final = 1.0

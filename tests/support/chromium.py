@@ -173,6 +173,15 @@ class _Connection:
             return await answer
 
     async def listen(self) -> None:
+        """Takes what comes until the browser is gone; who still waits for an answer hears of it."""
+        try:
+            await self._listen()
+        finally:
+            for answer in self._answers.values():
+                if not answer.done():
+                    answer.set_exception(ConnectionError("the browser is gone"))
+
+    async def _listen(self) -> None:
         async for message in self._socket:
             event = message.json()
             if "id" in event:
@@ -209,7 +218,9 @@ async def browser() -> AsyncIterator[Page]:
             listening = asyncio.create_task(connection.listen())
             try:
                 yield await _new_page(connection)
-                await connection.call("Browser.close", {})
+                # It may be gone before it has answered.
+                with contextlib.suppress(ConnectionError):
+                    await connection.call("Browser.close", {})
             finally:
                 listening.cancel()
     finally:
