@@ -55,7 +55,7 @@ def dashboard(
     """
     console = Console(highlight=False, markup=False, soft_wrap=True)
     embedded_prometheus.find(prometheus)
-    with stage(console, "dashboard") as found:
+    with stage(console, "dashboard", any_port=True) as found:
         if found.url is None:
             raise CommandError(
                 "the port program does not listen for HTTP", f"see {found.node.log_path}"

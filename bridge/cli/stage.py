@@ -7,12 +7,14 @@ import importlib.util
 import shutil
 import socket
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 from bridge.attach import installation
+from bridge.attach.ejabberdctl import Ejabberdctl
 from bridge.attach.installation import AttachRequest
 from bridge.cli.errors import CommandError
 from bridge.config import Http
@@ -20,6 +22,12 @@ from bridge.embedded_node import EmbeddedNode, NodeSettings
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+
+#: Seconds until the port program listens, once it is connected.
+LISTEN_TIMEOUT: Final = 15.0
+
+_ANY_PORT: Final = {"MEGAPHONE_HTTP__PORT": "0"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +46,14 @@ class Stage:
 
 
 @contextlib.contextmanager
-def stage(console: Console, name: str) -> Iterator[Stage]:
+def stage(console: Console, name: str, *, any_port: bool = False) -> Iterator[Stage]:
     """A private node with Megaphone, which is gone without a trace when the block ends.
 
     Args:
         console: Where its progress is told.
         name: Of the command, for the directory's name.
+        any_port: Whether the port program answers HTTP on any free port, rather than on the usual
+            one if that is free.
 
     Raises:
         CommandError: slixmpp is missing; the node did not start; Megaphone was not attached.
@@ -54,15 +64,15 @@ def stage(console: Console, name: str) -> Iterator[Stage]:
             "install it: pip install '.[demo]' in a checkout of Megaphone",
         )
     directory = Path(tempfile.mkdtemp(prefix=f"megaphone-{name}-"))
-    node = EmbeddedNode(directory, NodeSettings(environment=_environment()))
+    environment = _ANY_PORT if any_port or not _usual_is_free() else {}
+    node = EmbeddedNode(directory, NodeSettings(environment=environment))
     try:
         console.print("starting a private ejabberd")
         node.start()
         console.print(f"node {node.name}: 127.0.0.1:{node.c2s_port}, {directory}")
         request = AttachRequest(ejabberdctl=str(node.ejabberdctl), pid=node.pid)
         report = installation.attach(request, installation.plan(request), console.print)
-        url = (report.status.get("bridge") or {}).get("http")
-        yield Stage(node, directory, url.rstrip("/") if url else None)
+        yield Stage(node, directory, _url(node, report.status))
     finally:
         console.print("stopping the node")
         with contextlib.suppress(CommandError):
@@ -70,13 +80,26 @@ def stage(console: Console, name: str) -> Iterator[Stage]:
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def _environment() -> dict[str, str]:
-    """Another Megaphone on this machine keeps its port; this one then takes a free one."""
+def _url(node: EmbeddedNode, status: dict[str, Any]) -> str | None:
+    """Where the port program answers HTTP; it begins to listen a moment after it is connected."""
+    ctl = Ejabberdctl.find(str(node.ejabberdctl))
+    deadline = time.monotonic() + LISTEN_TIMEOUT
+    while True:
+        bridge = status.get("bridge") or {}
+        if url := bridge.get("http"):
+            return str(url).rstrip("/")
+        if bridge.get("http_error") or time.monotonic() > deadline:
+            return None
+        status = ctl.json("megaphone_status")
+
+
+def _usual_is_free() -> bool:
+    """Whether no other Megaphone on this machine, nor anybody else, has the usual port."""
     usual = Http()
     with socket.socket() as probe:
         try:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((usual.host, usual.port))
         except OSError:
-            return {"MEGAPHONE_HTTP__PORT": "0"}
-    return {}
+            return False
+    return True

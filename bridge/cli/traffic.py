@@ -35,12 +35,9 @@ class Traffic:
 
     def __init__(self, node: EmbeddedNode) -> None:
         self._node = node
-        self._people = [
-            DemoClient(f"user{number}@localhost", node.PASSWORD, node.c2s_port)
-            for number in range(1, PEOPLE + 1)
-        ]
-        self._registered: set[DemoClient] = set()
-        self._online: set[DemoClient] = set()
+        self._names = [f"user{number}" for number in range(1, PEOPLE + 1)]
+        self._clients: dict[str, DemoClient] = {}
+        self._online: set[str] = set()
         self._failures = 0
 
     async def run(self) -> None:
@@ -59,30 +56,33 @@ class Traffic:
             for part in parts:
                 part.cancel()
             await asyncio.gather(*parts, return_exceptions=True)
-            await asyncio.gather(*(client.disconnect() for client in self._people))
+            await asyncio.gather(*(client.disconnect() for client in self._clients.values()))
 
     async def _come_and_go(self) -> None:
         while True:
             few = len(self._online) < ONLINE
-            away = [client for client in self._people if client not in self._online]
+            away = [name for name in self._names if name not in self._online]
             # More come than go while few are there, and the other way round.
             if away and random.random() < (0.7 if few else 0.3):  # noqa: S311 - no secret
                 await self._log_in(random.choice(away))  # noqa: S311
             elif self._online:
-                client = random.choice(tuple(self._online))  # noqa: S311
-                self._online.remove(client)
-                await client.disconnect()
+                name = random.choice(tuple(self._online))  # noqa: S311
+                self._online.remove(name)
+                await self._clients[name].disconnect()
             if len(self._online) >= ONLINE // 2:
                 await asyncio.sleep(COMING_AND_GOING)
 
-    async def _log_in(self, client: DemoClient) -> None:
+    async def _log_in(self, name: str) -> None:
+        client = self._clients.get(name)
         try:
-            if client not in self._registered:
-                await asyncio.to_thread(self._node.register, client.jid.partition("@")[0])
-                self._registered.add(client)
+            if client is None:
+                account = await asyncio.to_thread(self._node.register, name)
+                client = DemoClient(account, self._node.PASSWORD, self._node.c2s_port)
+                self._clients[name] = client
             await client.connect()
         except CommandError as error:
-            await client.disconnect()
+            if client is not None:
+                await client.disconnect()
             self._failures += 1
             if self._failures >= _FAILURES:
                 raise CommandError(
@@ -92,15 +92,15 @@ class Traffic:
                 ) from error
         else:
             self._failures = 0
-            self._online.add(client)
+            self._online.add(name)
 
     async def _chat(self) -> None:
         for number in itertools.count(1):
             if self._online:
-                client = random.choice(tuple(self._online))  # noqa: S311
+                name = random.choice(tuple(self._online))  # noqa: S311
                 # Whoever is away gets it later: it is stored.
-                to = random.choice(tuple(self._registered))  # noqa: S311
-                client.send(to.jid, f"message {number}")
+                to = random.choice(tuple(self._clients.values()))  # noqa: S311
+                self._clients[name].send(to.jid, f"message {number}")
             await asyncio.sleep(CHATTING)
 
     async def _broadcast(self) -> None:
