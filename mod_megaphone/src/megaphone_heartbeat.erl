@@ -113,21 +113,19 @@ connected() ->
         error:{megaphone_port, _} -> false
     end.
 
-answered({done, Body}, Microseconds, State = #state{beat = {_, Lost}}) ->
+answered({done, Body}, Microseconds, State) ->
     case megaphone_batch:texts(Body, 1, batch()) of
         {ok, [[?TEXT]], _} ->
-            _ = erlang:cancel_timer(Lost),
-            ok = megaphone_counts:add(heartbeats_done),
             ok = megaphone_counts:observe(heartbeat, Microseconds),
             true = ets:insert(?MODULE, {since, now_us()}),
-            State#state{beat = none};
+            ended(heartbeats_done, State);
         _ ->
             ended(heartbeats_failed, State)
     end;
 answered({failed, _, _}, _, State) ->
     ended(heartbeats_failed, State).
 
-%% The program forgets it, and that it failed: the next one is formatted as if it were the first.
+%% The program forgets it, where it still waits, and that it failed.
 ended(Outcome, State = #state{beat = Beat}) ->
     _ = [erlang:cancel_timer(Lost) || {_, Lost} <- [Beat]],
     ok = megaphone_counts:add(Outcome),

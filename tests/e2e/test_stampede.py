@@ -82,7 +82,9 @@ def node(start_node, tmp_path):
         f" {{module, N}} = code:load_binary(N, {path}, B), ok end",
         timeout=60,
     )
-    attach(node, restart_intensity=50)
+    # Nothing comes and goes but what this test kills.
+    quiet = {"pipeline_heartbeat_interval": "infinity", "sample_interval": 3600}
+    attach(node, restart_intensity=50, reconciliation_interval=3600, **quiet)
     return node
 
 
