@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from typing import TYPE_CHECKING, Any
 
-from bridge import servers
+from bridge import logs, servers
 from bridge.fanout import service
 from bridge.fanout.pool import WorkerPool
 from bridge.http import health, page, status
@@ -15,7 +14,6 @@ from bridge.http.metrics import Exposed
 from bridge.http.server import HttpServer
 from bridge.status import Status
 from bridge.version import __version__
-from erlang_port.logs import PortLogHandler
 from erlang_port.otp import application, supervisor
 from erlang_port.otp.application import Application, ApplicationSpec, Terminated
 from erlang_port.otp.coroutine_child import coroutine_child
@@ -38,7 +36,7 @@ if TYPE_CHECKING:
     from erlang_port.otp.process import Process
     from erlang_port.startup import OutputCapture
 
-_logger = logging.getLogger("megaphone")
+_logger = logs.get_logger("megaphone")
 
 
 class Failed(Exception):  # noqa: N818  # says what the program has
@@ -68,7 +66,7 @@ class Megaphone(Application):
         self._output = output
         # Why the connection ended, when that was not this program's own doing.
         self._over: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self._level = configuration.log.level
+        self._log = configuration.log
         self._top: Process | None = None
         self._port = PortConnection(*descriptors, name="port_program", version=__version__)
         node = NodeCollector(registry, self._port.call)
@@ -136,10 +134,11 @@ class Megaphone(Application):
     async def _keep_port(self, started: Started) -> None:
         try:
             peer = await self._port.connect()
-            self._pass_logs_on()
+            self._output.attach(self._port.log)
+            logs.pass_on(self._port.log, self._log)
             node = attach(Runtime.here(), self._port, peer.name)
             self._port.on_signals = node.take
-            _logger.info("megaphone %s is connected to %s", __version__, peer.name)
+            _logger.info("connected", version=__version__, node=peer.name)
             started()
             self._over.set_result(await self._port.closed())
         finally:
@@ -148,12 +147,6 @@ class Megaphone(Application):
                 await asyncio.to_thread(self._output.stop)
             finally:
                 await self._port.close("the program stops")
-
-    def _pass_logs_on(self) -> None:
-        self._output.attach(self._port.log)
-        root = logging.getLogger()
-        root.addHandler(PortLogHandler(self._port.log))
-        root.setLevel(self._level.upper())
 
 
 def _processes() -> int:

@@ -85,6 +85,9 @@ class Log(_Section):
     level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="the least severe level that is passed on"
     )
+    format: Literal["console", "json"] = Field(
+        default="console", description="how a line is written"
+    )
 
 
 class Server(_Section):

@@ -43,12 +43,15 @@ class PortLogHandler(logging.Handler):
         except Exception as error:  # noqa: BLE001  # arguments of any type: whoever logs never fails
             where = f"{record.pathname}:{record.lineno}"
             text = f"a log record of {where} cannot be formatted: {type(error).__name__}"
-        self._sink(level_name(record.levelno), record.name, _cut(text))
+        self._sink(level_name(record.levelno), record.name, cut(text))
 
 
-def _cut(text: str) -> str:
-    # In the middle: a traceback begins with the message and ends with the exception.
-    if len(text) <= MAX_TEXT:
+def cut(text: str, limit: int = MAX_TEXT) -> str:
+    """Cut a text that has more characters than the limit, 64 at least.
+
+    In the middle: a traceback begins with the message and ends with the exception.
+    """
+    if len(text) <= limit:
         return text
-    head, tail = MAX_TEXT // 4, MAX_TEXT // 2
+    head, tail = limit // 4, limit // 2
     return f"{text[:head]}\n[{len(text) - head - tail} characters]\n{text[-tail:]}"

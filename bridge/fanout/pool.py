@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import OrderedDict, deque
 from typing import TYPE_CHECKING, Any, Final
 
+from bridge import logs
 from bridge.fanout.batch_queue import BatchQueue, Job
 from bridge.fanout.tasks import BatchTask, CheckTask, WorkerCrashError
 from bridge.fanout.worker_slot import WorkerSlot
@@ -45,6 +47,9 @@ _TEXTS: Final[dict[BatchFailure, str]] = {
     "memory": "the template wants more memory than a worker may have",
     "crash": "the workers that formatted it died",
 }
+
+
+_logger = logs.get_logger("megaphone.workers")
 
 
 class PoolOverloadError(Exception):
@@ -97,6 +102,7 @@ class WorkerPool:
             self._fail(Job(batch), self._failed[batch.broadcast])
         elif not self._queue.put(Job(batch)):
             limit = self._configuration.queue_limit
+            _log_failure(batch, "crash", queued_bytes=self._queue.bytes)
             self._send_failure(batch, "crash", f"more than {limit} bytes of batches wait already")
         self._dispatch()
 
@@ -211,6 +217,7 @@ class WorkerPool:
         try:
             self._answer(payload)
         except Overload:
+            _log_failure(job.batch, "too_large", size=len(payload))
             self._send_failure(
                 job.batch, "too_large", f"the answer has {len(payload)} bytes, more than a frame"
             )
@@ -222,6 +229,7 @@ class WorkerPool:
         self._running.discard(job)
         if job.cancelled:
             return
+        _log_failure(job.batch, reason)
         try:
             self._answer(payload)
         except Overload:
@@ -246,6 +254,9 @@ class WorkerPool:
         ):
             self._fail_broadcast(job, reason)
             return
+        _logger.warning(
+            "a batch is formatted again", **_described(job.batch, reason), tries=job.tries
+        )
         self._metrics.retries.inc()
         self._queue.put_back(job)
         self._dispatch()
@@ -257,7 +268,9 @@ class WorkerPool:
         self._failed[broadcast] = reason
         while len(self._failed) > MAX_FAILED:
             self._failed.popitem(last=False)
-        for failed in [job, *self._queue.remove(broadcast)]:
+        waiting = self._queue.remove(broadcast)
+        _log_failure(job.batch, reason, tries=job.tries, waiting=len(waiting))
+        for failed in [job, *waiting]:
             self._fail(failed, reason)
 
     def _fail(self, job: Job, reason: BatchFailure) -> None:
@@ -295,3 +308,14 @@ class WorkerPool:
 
 def _is_heartbeat(batch: Batch) -> bool:
     return batch.broadcast == HEARTBEAT
+
+
+def _log_failure(batch: Batch, reason: BatchFailure, **fields: object) -> None:
+    # What is too large is halved by the node and asked for again: all in a day's work.
+    level = logging.INFO if reason == "too_large" else logging.WARNING
+    _logger.log(level, "a batch failed", **_described(batch, reason), **fields)
+
+
+def _described(batch: Batch, reason: BatchFailure) -> dict[str, object]:
+    broadcast = batch.broadcast.decode(errors="replace")
+    return {"broadcast": broadcast, "batch": batch.n, "reason": reason}

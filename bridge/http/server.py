@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-import logging
 from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
+
+from bridge import logs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -47,7 +48,7 @@ _HEADERS: Final = {
 #: Where an answer brings no policy of its own.
 _POLICY: Final = "default-src 'none'; frame-ancestors 'none'"
 
-_logger = logging.getLogger("megaphone.http")
+_logger = logs.get_logger("megaphone.http")
 
 
 class HttpServer:
@@ -109,10 +110,10 @@ class HttpServer:
                 reason = (isinstance(error, OSError) and error.strerror) or error
                 if self.error is None:
                     _logger.warning(
-                        "cannot listen for HTTP on %s: %s; trying again, set http.host or "
-                        "http.port to change it",
-                        _authority(host, port),
-                        reason,
+                        "cannot listen for HTTP; trying again, set http.host or http.port to "
+                        "change it",
+                        address=_authority(host, port),
+                        reason=str(reason),
                     )
                 self.error = f"{_authority(host, port)}: {reason}"
                 await asyncio.sleep(wait)
@@ -120,7 +121,7 @@ class HttpServer:
             else:
                 self.error = None
                 self.url = f"http://{_authority(*server.sockets[0].getsockname()[:2])}"
-                _logger.info("HTTP on %s", self.url)
+                _logger.info("listening for HTTP", url=self.url)
                 return server
 
 

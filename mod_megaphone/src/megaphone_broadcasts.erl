@@ -233,13 +233,18 @@ finish(Id, Result) ->
             ok
     end.
 
-tell(#{<<"id">> := Id, <<"state">> := <<"done">>, <<"sent">> := Sent, <<"recipients">> := Recipients,
-       <<"gone">> := Gone, <<"dropped">> := Dropped, <<"seconds">> := Seconds}) ->
-    ?INFO_MSG("megaphone: broadcast ~ts is done: ~b recipients, ~b sent, ~b gone, ~b dropped, ~.2f s",
-              [Id, Recipients, Sent, Gone, Dropped, Seconds]);
-tell(#{<<"id">> := Id, <<"error">> := Error, <<"sent">> := Sent, <<"recipients">> := Recipients}) ->
-    ?WARNING_MSG("megaphone: broadcast ~ts failed after ~b of ~b recipients: ~ts",
-                 [Id, Sent, Recipients, megaphone_log:sanitise(Error)]).
+tell(#{<<"id">> := Id, <<"state">> := State, <<"error">> := Error, <<"recipients">> := Recipients,
+       <<"sent">> := Sent, <<"gone">> := Gone, <<"dropped">> := Dropped, <<"failed">> := Failed,
+       <<"seconds">> := Seconds}) ->
+    Format = "megaphone: a broadcast is over broadcast=~ts outcome=~ts recipients=~b sent=~b gone=~b "
+             "dropped=~b failed=~b seconds=~.3f",
+    Args = [Id, State, Recipients, Sent, Gone, Dropped, Failed, Seconds],
+    case Error of
+        undefined -> ?INFO_MSG(Format, Args);
+        _ ->
+            Quoted = megaphone_json:encode(megaphone_log:sanitise(Error)),
+            ?WARNING_MSG(Format ++ " error=~ts", Args ++ [Quoted])
+    end.
 
 crash(shutdown) -> <<"mod_megaphone was stopped">>;
 crash({shutdown, _}) -> crash(shutdown);

@@ -73,7 +73,10 @@ init(Options = #{message := Message}) ->
 %% @private
 -spec handle_continue(freeze, #state{}) -> {noreply, #state{}} | {stop, normal, #state{}}.
 handle_continue(freeze, State) ->
-    megaphone_log:guarded(fun() -> freeze(State) end).
+    megaphone_log:guarded(fun() ->
+                                  tell_accepted(State),
+                                  freeze(State)
+                          end).
 
 %% @private
 -spec handle_call(term(), gen_server:from(), #state{}) -> {noreply, #state{}}.
@@ -120,8 +123,18 @@ freeze(State = #state{options = Options, way = Way, table = Table}) ->
     ok = megaphone_progress:add(dropped, LeftOut, Progress),
     %% What the walk left behind would stay for as long as the broadcast runs.
     true = erlang:garbage_collect(),
+    tell_resolved(Options),
     ok = look_for_stall(State),
     subscribe(moved(State#state{ready = lists:seq(0, Batches - 1), fresh = Batches})).
+
+tell_accepted(#state{options = #{id := Id, message := #message{type = Type}}, way = Way}) ->
+    ?INFO_MSG("megaphone: a broadcast was accepted broadcast=~ts type=~ts way=~ts", [Id, Type, Way]).
+
+tell_resolved(#{id := Id, progress := Progress}) ->
+    #{<<"recipients">> := Recipients, <<"batches">> := Batches, <<"resolve_seconds">> := Seconds} =
+        megaphone_progress:to_map(Progress),
+    ?INFO_MSG("megaphone: an audience was resolved broadcast=~ts recipients=~b batches=~b seconds=~.3f",
+              [Id, Recipients, Batches, Seconds]).
 
 %% Events.
 

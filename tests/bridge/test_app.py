@@ -128,6 +128,19 @@ async def test_without_http(start_node: StartNode) -> None:
     assert (status[b"http"], status[b"http_error"]) == (None, None)
 
 
+async def test_log_lines_may_be_json(start_node: StartNode) -> None:
+    node = await start_node(MEGAPHONE_LOG__FORMAT="json")
+    url = await node.url()
+    await until(lambda: any("listening" in text for *_, text in node.logs))
+    events = {source: json.loads(text) for _, source, text in node.logs}
+    for source, wanted in (
+        ("megaphone", {"event": "connected", "node": "stub@localhost"}),
+        ("megaphone.http", {"event": "listening for HTTP", "url": url}),
+    ):
+        event = events[source]
+        assert event.items() >= ({"level": "info", "logger": source} | wanted).items()
+
+
 async def test_the_log_level_decides_what_is_passed_on(start_node: StartNode) -> None:
     node = await start_node(MEGAPHONE_LOG__LEVEL="error")
     worker = await node.worker()

@@ -143,7 +143,7 @@ async def test_it_answers_for_itself(start_node: StartNode) -> None:
     assert (ok, kind) == (False, "badarg")
     ok, (kind, _) = await node.call(b"fanout", (Atom("prepare"), []))
     assert (ok, kind) == (False, "badarg")
-    await until(lambda: any("is connected to stub@localhost" in text for *_, text in node.logs))
+    await until(lambda: any("node=stub@localhost" in text for *_, text in node.logs))
 
 
 async def test_its_tree_counts_restarts(start_node: StartNode) -> None:

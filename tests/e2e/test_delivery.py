@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 
 import pytest
 
@@ -151,10 +152,44 @@ async def test_a_bad_request_gets_one_clear_error(node, request_text):
     assert answer["error"]["field"]
 
 
-async def test_message_bodies_are_not_in_the_log(node, xmpp):
+def told(node, broadcast):
+    """What the log has of a broadcast, without times and pids."""
+    lines = re.findall(
+        rf"(\[\w+\]) \S+ (.* broadcast={broadcast}(?: .*)?)$", log(node), re.MULTILINE
+    )
+    return [
+        re.sub(r"seconds=[\d.]+", "seconds=S", f"{level} {text}".replace(broadcast, "ID"))
+        for level, text in lines
+    ]
+
+
+async def test_the_log_tells_what_becomes_of_a_broadcast_and_not_its_text(node, xmpp):
     alice = await xmpp(node, "alice")
-    await asyncio.to_thread(start_broadcast, node, "quite-secret-words {{ user }}")
+    broadcast = await asyncio.to_thread(start_broadcast, node, "quite-secret-words {{ user }}")
     await alice.wait_for(1)
+    await ended(node, broadcast)
+    begun = [
+        "[info] megaphone: a broadcast was accepted broadcast=ID type=headline way=session",
+        "[info] megaphone: an audience was resolved broadcast=ID recipients=1 batches=1 seconds=S",
+    ]
+    over = "megaphone: a broadcast is over broadcast=ID outcome="
+    assert told(node, broadcast) == [
+        *begun,
+        f"[info] {over}done recipients=1 sent=1 gone=0 dropped=0 failed=0 seconds=S",
+    ]
+
+    runaway = f"quite-secret-words {{% if user == 'alice' %}}{ENDLESS}{{% endif %}}"
+    broadcast = await asyncio.to_thread(start_broadcast, node, runaway)
+    await ended(node, broadcast)
+    error = '"a batch took longer than a worker may take: the template did not end in time"'
+    counts = "recipients=1 sent=0 gone=0 dropped=0 failed=1"
+    batch = "broadcast=ID batch=0 reason=timeout"
+    assert told(node, broadcast) == [
+        *begun,
+        f"[warning] megaphone[megaphone.workers] a batch is formatted again {batch} tries=1",
+        f"[warning] megaphone[megaphone.workers] a batch failed {batch} tries=2 waiting=0",
+        f"[warning] {over}failed {counts} seconds=S error={error}",
+    ]
     assert "quite-secret-words" not in log(node)
 
 

@@ -4,6 +4,7 @@ import signal
 import time
 
 import pytest
+from structlog.testing import capture_logs
 
 from bridge.config import Workers
 from bridge.fanout import worker_process
@@ -162,6 +163,23 @@ async def test_a_template_that_builds_a_gigabyte_fails_its_broadcast_only(
     assert failed.reason == "memory"
     assert harness.value("megaphone_batch_retries_total") == 2
     assert harness.pid() == first
+
+
+async def test_a_broadcast_that_fails_is_logged_once_and_without_its_text(
+    start_pool: Start,
+) -> None:
+    harness = await start_pool(batch_timeout=0.5, max_retries=1)
+    with capture_logs() as events:
+        for n in range(3):
+            harness.pool.submit(a_batch("b", n, f"secret {HANGS}", ["secret"]))
+        await harness.answered(3)
+        harness.pool.submit(a_batch("b", 3, "{{ user }}"))
+        await harness.answered(4)
+    common = {"broadcast": "b", "batch": 0, "reason": "timeout", "log_level": "warning"}
+    assert events == [
+        {"event": "a batch is formatted again", "tries": 1} | common,
+        {"event": "a batch failed", "tries": 2, "waiting": 2} | common,
+    ]
 
 
 async def test_what_would_fail_anywhere_is_not_tried_again(start_pool: Start) -> None:
