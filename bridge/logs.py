@@ -18,10 +18,11 @@ from erlang_port.logs import MAX_TEXT, PortLogHandler, cut, level_name
 _hidden = "rich" not in sys.modules
 if _hidden:
     sys.modules["rich"] = None  # type: ignore[assignment]  # an import of it fails
-import structlog  # noqa: E402  # see above
-
-if _hidden:
-    del sys.modules["rich"]
+try:
+    import structlog
+finally:
+    if _hidden:
+        del sys.modules["rich"]
 
 if TYPE_CHECKING:
     from structlog.typing import EventDict, Processor

@@ -217,7 +217,7 @@ class WorkerPool:
         try:
             self._answer(payload)
         except Overload:
-            _log_failure(job.batch, "too_large", size=len(payload))
+            _log_failure(job.batch, "too_large", answer_bytes=len(payload))
             self._send_failure(
                 job.batch, "too_large", f"the answer has {len(payload)} bytes, more than a frame"
             )
