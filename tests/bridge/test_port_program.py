@@ -156,7 +156,7 @@ async def test_its_tree_counts_restarts(start_node: StartNode) -> None:
     tree = (await node.own_status())[b"tree"]
     assert (tree[b"id"], tree[b"type"], tree[b"state"]) == (b"megaphone", b"supervisor", b"running")
     parts = {part[b"id"]: part for part in tree[b"children"]}
-    assert list(parts) == [b"port", b"workers", b"http"]
+    assert list(parts) == [b"port", b"workers", b"headroom", b"http"]
     assert all(part[b"uptime_seconds"] > 0 for part in parts.values())
     (process,) = parts[b"workers"][b"children"]
     assert (process[b"id"], process[b"type"], process[b"restarts"]) == (
