@@ -64,7 +64,18 @@ def opened(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def shown(tmp_path_factory, opened):
+def once(tmp_path_factory):
+    """One that ends by itself: the process, and where its files are. It runs beside the other."""
+    directory = tmp_path_factory.mktemp("once")
+    process = dashboard.start(directory, "--once")
+    yield process, directory
+    process.kill()
+    process.wait()
+    process.stdout.close()
+
+
+@pytest.fixture(scope="module")
+def shown(tmp_path_factory, opened, once):
     desktop = opened.with_name("desktop-browser")
     desktop.write_text(f'#!/bin/sh\necho "$1" >{opened}.new && mv {opened}.new {opened}\n')
     desktop.chmod(0o700)
@@ -250,13 +261,13 @@ async def test_a_prometheus_that_is_gone_is_told(page):
     page.complaints.clear()
 
 
-def test_once(tmp_path):
-    process = dashboard.start(tmp_path, "--once")
+def test_once(once):
+    process, directory = once
     output, _ = process.communicate(timeout=110)
     assert process.returncode == ExitStatus.OK, output
     count = sum(len(row.panels) for row in ROWS)
     assert f"panels with data: {count} of {count}\n" in output
-    dashboard.nothing_left(tmp_path)
+    dashboard.nothing_left(directory)
 
 
 def test_without_prometheus(tmp_path):
