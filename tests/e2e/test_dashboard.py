@@ -75,7 +75,7 @@ def once(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def shown(tmp_path_factory, opened, once):
+def shown(tmp_path_factory, opened, once):  # noqa: ARG001 - it has been started before this one
     desktop = opened.with_name("desktop-browser")
     desktop.write_text(f'#!/bin/sh\necho "$1" >{opened}.new && mv {opened}.new {opened}\n')
     desktop.chmod(0o700)
