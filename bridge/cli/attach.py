@@ -11,6 +11,7 @@ from rich.console import Console
 from bridge.attach import installation, module_options
 from bridge.attach.installation import AttachPlan, AttachReport, AttachRequest
 from bridge.cli.errors import CommandError, ExitStatus
+from bridge.cli.options import EjabberdctlOption, JsonOption
 from bridge.version import __version__
 
 
@@ -20,14 +21,7 @@ def register(app: typer.Typer) -> None:
 
 
 def attach(
-    ejabberdctl: Annotated[
-        str | None,
-        typer.Option(
-            help="ejabberdctl's path, or a command line such as "
-            "'ejabberdctl --config-dir /srv/xmpp'; looked for when absent.",
-            envvar="MEGAPHONE_EJABBERDCTL",
-        ),
-    ] = None,
+    ejabberdctl: EjabberdctlOption = None,
     python: Annotated[
         str | None,
         typer.Option(
@@ -50,7 +44,7 @@ def attach(
     pid: Annotated[
         int | None, typer.Option(help="The node's process, when several carry its name.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Install mod_megaphone into the running node and start the port program.
 

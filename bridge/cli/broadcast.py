@@ -13,6 +13,7 @@ from rich.console import Console
 from bridge.attach.ejabberdctl import ARGUMENT_LIMIT, Ejabberdctl
 from bridge.cli import watching
 from bridge.cli.errors import CommandError, ExitStatus
+from bridge.cli.options import EjabberdctlOption, JsonOption
 from bridge.cli.status import broadcast_table
 
 
@@ -44,14 +45,8 @@ def broadcast(
     watch: Annotated[
         bool, typer.Option("--watch", help="Show the progress until it has ended.")
     ] = False,
-    ejabberdctl: Annotated[
-        str | None,
-        typer.Option(
-            help="ejabberdctl's path or command line; looked for when absent.",
-            envvar="MEGAPHONE_EJABBERDCTL",
-        ),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+    ejabberdctl: EjabberdctlOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Send a message to everybody online, each with a text of its own.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
 import typer
 from rich.console import Console
@@ -11,6 +11,7 @@ from rich.table import Table
 
 from bridge.attach.ejabberdctl import Ejabberdctl
 from bridge.cli.errors import CommandError, ExitStatus
+from bridge.cli.options import EjabberdctlOption, JsonOption
 
 #: What to change to have more of a resource.
 REMEDIES: Final = {
@@ -28,14 +29,8 @@ def register(app: typer.Typer) -> None:
 
 
 def capacity(
-    ejabberdctl: Annotated[
-        str | None,
-        typer.Option(
-            help="ejabberdctl's path or command line; looked for when absent.",
-            envvar="MEGAPHONE_EJABBERDCTL",
-        ),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+    ejabberdctl: EjabberdctlOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Show how many sessions the node could hold, by each resource, and what to change.
 

@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 from bridge.attach import removal
+from bridge.cli.options import EjabberdctlOption, JsonOption
 
 
 def register(app: typer.Typer) -> None:
@@ -17,17 +18,11 @@ def register(app: typer.Typer) -> None:
 
 
 def detach(
-    ejabberdctl: Annotated[
-        str | None,
-        typer.Option(
-            help="ejabberdctl's path or command line; looked for when absent.",
-            envvar="MEGAPHONE_EJABBERDCTL",
-        ),
-    ] = None,
+    ejabberdctl: EjabberdctlOption = None,
     pid: Annotated[
         int | None, typer.Option(help="The node's process, when several carry its name.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Take mod_megaphone out of the running node; the node is then as it was before attach."""
     quiet = Console(stderr=True, quiet=as_json, highlight=False, markup=False, soft_wrap=True)

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from bridge.cli.errors import CommandError, ExitStatus
+from bridge.cli.options import JsonOption
 from bridge.embedded_node import EmbeddedNode, NodeSettings, NodeStatus
 from bridge.embedded_node.listing import running_directories
 
@@ -24,7 +25,6 @@ _Name = Annotated[
         show_default="default",
     ),
 ]
-_Json = Annotated[bool, typer.Option("--json", help="Print a JSON document.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -50,7 +50,7 @@ def register(app: typer.Typer) -> None:
                 "--ejabberdctl", help="The installed ejabberd to run, by its ejabberdctl."
             ),
         ] = None,
-        json_: _Json = False,
+        json_: JsonOption = False,
     ) -> None:
         """Start a private node; it goes on until `megaphone node stop`."""
         node = EmbeddedNode(_place(directory, name), _settings(host, ejabberdctl))
@@ -58,14 +58,14 @@ def register(app: typer.Typer) -> None:
         _show(node.status(), json_)
 
     @group.command()
-    def stop(directory: _Directory = None, name: _Name = None, json_: _Json = False) -> None:
+    def stop(directory: _Directory = None, name: _Name = None, json_: JsonOption = False) -> None:
         """Stop a private node; its directory stays."""
         node = EmbeddedNode(_existing(_place(directory, name)))
         node.stop()
         _show(node.status(), json_)
 
     @group.command()
-    def status(directory: _Directory = None, name: _Name = None, json_: _Json = False) -> None:
+    def status(directory: _Directory = None, name: _Name = None, json_: JsonOption = False) -> None:
         """Show a private node; the exit status is 3 when it does not run."""
         found = EmbeddedNode(_existing(_place(directory, name))).status()
         _show(found, json_)
@@ -73,7 +73,7 @@ def register(app: typer.Typer) -> None:
             raise typer.Exit(ExitStatus.NODE_NOT_RUNNING)
 
     @group.command(name="list")
-    def list_(json_: _Json = False) -> None:
+    def list_(json_: JsonOption = False) -> None:
         """Show the private nodes of this user that run on this machine."""
         found = [EmbeddedNode(directory).status() for directory in running_directories()]
         if json_:

@@ -13,6 +13,7 @@ from rich.tree import Tree
 from bridge.attach import health
 from bridge.attach.ejabberdctl import Ejabberdctl
 from bridge.cli.errors import ExitStatus
+from bridge.cli.options import EjabberdctlOption, JsonOption
 
 #: Broadcasts in the table, newest first; `--json` has all that the node remembers.
 BROADCASTS_SHOWN = 10
@@ -24,14 +25,8 @@ def register(app: typer.Typer) -> None:
 
 
 def status(
-    ejabberdctl: Annotated[
-        str | None,
-        typer.Option(
-            help="ejabberdctl's path or command line; looked for when absent.",
-            envvar="MEGAPHONE_EJABBERDCTL",
-        ),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+    ejabberdctl: EjabberdctlOption = None,
+    as_json: JsonOption = False,
     as_tree: Annotated[
         bool,
         typer.Option("--tree", help="The port program's supervision tree: restarts and uptime."),
