@@ -45,14 +45,13 @@ rests_test_() ->
              Self = self(),
              {Pid, Monitor} = spawn_monitor(fun() ->
                  {Took, _} = timer:tc(megaphone_mailboxes, sample, [none]),
-                 {reductions, _} = process_info(self(), reductions),
                  Self ! {took, Took}
              end),
              receive {'DOWN', Monitor, _, Pid, normal} -> ok end,
              Took = receive {took, Microseconds} -> Microseconds end,
-             {Work, _} = timer:tc(fun() ->
-                                          [process_info(P, message_queue_len) || P <- erlang:processes()]
-                                  end),
+             %% The machine may have had something else to do: the shortest of some counts.
+             Look = fun() -> [process_info(P, message_queue_len) || P <- erlang:processes()] end,
+             Work = lists:min([element(1, timer:tc(Look)) || _ <- lists:seq(1, 10)]),
              ?assert(Took > 20 * Work, {Took, Work}),
              lists:foreach(fun stop/1, Idle)
      end}.
