@@ -36,6 +36,9 @@ REQUEST_TIMEOUT: Final = 10.0
 #: Bytes of an answer.
 ANSWER_LIMIT: Final = 64 * 1024 * 1024
 
+#: Seconds from its last word to its end.
+ENDING: Final = 1.0
+
 _POLL_INTERVAL: Final = 0.05
 _LOG_LINES: Final = 10
 
@@ -153,14 +156,21 @@ class EmbeddedPrometheus:
             self._process.wait()
         self._process = None
 
-    def check(self) -> None:
+    def check(self, patience: float = 0.0) -> None:
         """Sees that it runs.
+
+        Args:
+            patience: Seconds that it may take to be seen ending: one that was killed has closed its
+                sockets before it can be waited for.
 
         Raises:
             CommandError: It has ended, with the last lines of its log.
         """
-        if self._process is not None and self._process.poll() is not None:
-            raise self._failed(f"ended with status {self._process.returncode}")
+        if self._process is None:
+            return
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            status = self._process.wait(patience)
+            raise self._failed(f"ended with status {status}")
 
     def get(self, path: str, **parameters: str) -> dict[str, Any]:
         """What its HTTP API answers, `data` of it.
@@ -184,7 +194,7 @@ class EmbeddedPrometheus:
                 said = error.read(4096).decode(errors="replace")
             raise CommandError(f"Prometheus refused {path} {parameters}: {said}") from error
         except OSError as error:
-            self.check()
+            self.check(ENDING)
             raise CommandError(
                 f"Prometheus does not answer: {error}", f"its log: {self._log}", ExitStatus.TIMEOUT
             ) from error

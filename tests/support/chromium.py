@@ -212,7 +212,10 @@ async def browser() -> AsyncIterator[Page]:
         address = await _address(process, profile)
         async with (
             aiohttp.ClientSession() as http,
-            http.ws_connect(address, max_msg_size=0) as socket,
+            # A browser that ends may say no goodbye.
+            http.ws_connect(
+                address, max_msg_size=0, timeout=aiohttp.ClientWSTimeout(ws_close=1.0)
+            ) as socket,
         ):
             connection = _Connection(socket)
             listening = asyncio.create_task(connection.listen())
