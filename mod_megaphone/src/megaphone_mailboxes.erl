@@ -8,7 +8,7 @@
 -define(SLICE, 1000).
 -define(REST, 99).
 
-%% @doc Of all processes. A million take about a minute, half a second of it work.
+%% @doc Of all processes. A million take a minute or two, a second of it work.
 -spec sample(none) -> megaphone_sampler:sample(none).
 sample(none) ->
     Begin = now_us(),

@@ -1,7 +1,7 @@
 %%% Holds the counted sessions against ejabberd's table, and against the processes that still live.
 %%%
 %%% One quick walk, as that of a broadcast's audience: the table is fixed for it and released after
-%%% it, a second at a million sessions. How seldom it comes is for megaphone_sampler.
+%%% it, two seconds at a million sessions. How seldom it comes is for megaphone_sampler.
 -module(megaphone_reconciliation).
 
 -export([sample/1]).

@@ -63,9 +63,10 @@ reload(Options) ->
 -spec metrics() -> megaphone_metrics:metrics().
 metrics() ->
     Now = now_ms(),
-    Samples = ets:tab2list(?MODULE),
-    Ages = [{atom_to_binary(Kind, utf8), (Now - At) / 1000} || {Kind, At, _, _} <- Samples],
-    lists:foldl(fun({_, _, Metrics, _}, All) -> merge(All, Metrics) end,
+    %% Without the details, which are long.
+    Samples = ets:select(?MODULE, [{{'$1', '$2', '$3', '_'}, [], [{{'$1', '$2', '$3'}}]}]),
+    Ages = [{atom_to_binary(Kind, utf8), (Now - At) / 1000} || {Kind, At, _} <- Samples],
+    lists:foldl(fun({_, _, Metrics}, All) -> merge(All, Metrics) end,
                 #{<<"node_sample_age_seconds">> => Ages}, Samples).
 
 %% What two kinds have looked at is as long as the longer one has found it.
@@ -75,8 +76,7 @@ merge(One, Other) ->
 %% @doc What is too much for every scrape.
 -spec detail() -> megaphone_metrics:metrics().
 detail() ->
-    lists:foldl(fun({_, _, _, Detail}, All) -> maps:merge(All, Detail) end, #{},
-                ets:tab2list(?MODULE)).
+    lists:foldl(fun maps:merge/2, #{}, ets:select(?MODULE, [{{'_', '_', '_', '$1'}, [], ['$1']}])).
 
 %% Callbacks.
 

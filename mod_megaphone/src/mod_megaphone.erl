@@ -34,8 +34,7 @@ start(Host, Opts) ->
 %% @doc Stops the tree with the last vhost.
 -spec stop(binary()) -> ok.
 stop(Host) ->
-    ok = megaphone_stanzas:remove_hooks(Host),
-    ok = megaphone_sessions:remove_hooks(Host),
+    ok = hooks(Host, remove_hooks),
     %% During stop/1 the vhost still counts as loaded; `elsewhere` leaves it out.
     case gen_mod:is_loaded_elsewhere(Host, ?MODULE) of
         true -> ok;
@@ -123,11 +122,21 @@ add_hooks(Host) ->
         undefined ->
             ok;
         _ ->
-            ok = megaphone_stanzas:add_hooks(Host),
-            ok = megaphone_sessions:add_hooks(Host),
+            ok = hooks(Host, add_hooks),
             %% Who is there already.
             megaphone_sampler:soon(sessions)
     end.
+
+%% A server of ejabberd's that does not answer is no reason to fail.
+hooks(Host, Function) ->
+    lists:foreach(fun(Module) ->
+                          try Module:Function(Host)
+                          catch
+                              exit:Reason ->
+                                  ?ERROR_MSG("megaphone: ~ts of ~ts failed for ~ts: ~0P",
+                                             [Function, Module, Host, Reason, 12])
+                          end
+                  end, [megaphone_stanzas, megaphone_sessions]).
 
 apply_options(Opts) ->
     Options = effective(Opts),
