@@ -11,14 +11,16 @@ used divided by the sessions. That counts what the node needs without any sessio
 is too high, and the capacity too low: an estimate that errs errs to the safe side. docs/capacity.md
 has the method's error.
 
-A VM gives little of what is resident back after logouts: held against the sessions, they would seem
+A VM keeps a good part of what is resident after logouts: held against the sessions, they would seem
 to take nothing. Where that line is flat although what the VM has allocated grows with the sessions,
-the latter counts, scaled to what is resident now.
+the latter counts, scaled to what has to be resident for it.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from functools import partial
+from statistics import median
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from metrics.regression import Slope, slope
@@ -37,11 +39,20 @@ INTERVAL: Final = 10.0
 #: and the least number.
 MIN_SPREAD: Final = 0.05
 MIN_CHANGE: Final = 10
+#: Fewer sessions say nothing about what one costs.
+MIN_SESSIONS: Final = 5
+
 #: Resident memory that grows by less than this share of what allocated memory does is not growing
 #: but kept.
 FLAT: Final = 0.5
-#: Fewer sessions say nothing about what one costs.
-MIN_SESSIONS: Final = 5
+
+#: Seconds over which the processors' use is smoothed.
+SMOOTH: Final = 600.0
+#: The share of the processors that must be in use for a trend, and for an average; with so many
+#: sessions the average may be told without.
+MIN_BUSY: Final = 0.1
+MIN_BUSY_AVERAGE: Final = 0.05
+MANY_SESSIONS: Final = 1000
 
 #: The share of each limit that may be used: beyond it a node works badly long before it is full.
 USABLE: Final[dict[Resource, float]] = {
@@ -81,11 +92,12 @@ class Estimate(NamedTuple):
 
     Attributes:
         sessions: The sessions now.
-        used, limit: As in `Usage`, now.
+        used, limit: As in `Usage`, now; of memory what has to be resident, of the processors the
+            median of the last `SMOOTH` seconds.
         usable: How much of the limit counts as usable.
         cost: What one session takes.
-        capacity: Simultaneous sessions; `low` and `high` are those at the dearer and the cheaper
-            end of the costs that were seen.
+        capacity: Simultaneous sessions; `low` is that at the dearer end of the costs that were
+            seen, `high` that at the cheaper end, or None: there is no telling.
         method: Where the cost comes from: the trend, or the average, which is too high.
     """
 
@@ -97,12 +109,20 @@ class Estimate(NamedTuple):
     cost: float
     capacity: float
     low: float
-    high: float
+    high: float | None
     method: Method
 
-    def used_at(self, sessions: float) -> float:
-        """What would be used of the resource with so many sessions."""
-        return self.used + self.cost * (sessions - self.sessions)
+
+class _Line(NamedTuple):
+    """What sessions cost, and a point that the line goes through."""
+
+    cost: Slope
+    sessions: float
+    used: float
+    method: Method
+
+    def sessions_at(self, used: float, cost: float) -> float:
+        return max(0.0, self.sessions + (used - self.used) / cost)
 
 
 class Capacity:
@@ -137,65 +157,106 @@ class Capacity:
         )
 
     def _estimate(self, resource: Resource) -> Estimate | None:
-        newest = self._seen[-1]
-        used, limit = newest.usage[resource]
-        cost = self._trend(resource)
-        method: Method = "trend"
-        if cost is None or cost.middle <= 0:
-            cost, method = _average(newest.sessions, used), "average"
-        if cost is None or cost.middle <= 0:
+        lines = {"memory": self._memory, "cpu": self._processors}
+        line = lines.get(resource, partial(self._counted, resource))()
+        if line is None or line.cost.middle <= 0:
             return None
+        limit = self._seen[-1].usage[resource].limit
         usable = limit * USABLE[resource]
-
-        def capacity(each: float) -> float:
-            return max(0.0, newest.sessions + (usable - used) / each)
-
-        dearer = max(cost.high, cost.middle)
-        cheaper = cost.low if cost.low > 0 else cost.middle
+        # What it has held it can hold.
+        least = 0 if resource == "cpu" else self._held(resource, usable)
+        low, middle = (
+            max(least, line.sessions_at(usable, cost))
+            for cost in (max(line.cost.high, line.cost.middle), line.cost.middle)
+        )
+        high = None
+        if line.method == "trend" and line.cost.low > 0:
+            high = max(middle, line.sessions_at(usable, line.cost.low))
         return Estimate(
             resource=resource,
-            sessions=newest.sessions,
-            used=used,
+            sessions=self._seen[-1].sessions,
+            used=line.used,
             limit=limit,
             usable=usable,
-            cost=cost.middle,
-            capacity=capacity(cost.middle),
-            low=min(capacity(dearer), capacity(cost.middle)),
-            high=max(capacity(cheaper), capacity(cost.middle)),
-            method=method,
+            cost=line.cost.middle,
+            capacity=middle,
+            low=low,
+            high=high,
+            method=line.method,
         )
 
-    def _trend(self, resource: Resource) -> Slope | None:
+    def _held(self, resource: Resource, usable: float) -> int:
+        return max(
+            (
+                one.sessions
+                for one in self._seen
+                if resource in one.usage and one.usage[resource].used <= usable
+            ),
+            default=0,
+        )
+
+    def _counted(self, resource: Resource) -> _Line | None:
+        newest = self._seen[-1]
+        used = newest.usage[resource].used
+        trend = self._trend(lambda one: one.usage[resource].used if resource in one.usage else None)
+        if trend is not None:
+            return _Line(trend, newest.sessions, used, "trend")
+        return _average(newest.sessions, used)
+
+    def _memory(self) -> _Line | None:
+        newest = self._seen[-1]
+        line = self._counted("memory")
+        if line is None or newest.allocated is None:
+            return line
+        # What is resident for a byte that is allocated, when the least was kept beside it.
+        share = min(
+            one.usage["memory"].used / one.allocated
+            for one in self._seen
+            if "memory" in one.usage and one.allocated
+        )
+        needed = min(line.used, share * newest.allocated)
+        if line.method == "average":
+            return _average(newest.sessions, needed)
+        allocated = self._trend(lambda one: one.allocated)
+        if allocated is not None and line.cost.middle < FLAT * share * allocated.middle:
+            return _Line(
+                Slope(*(share * each for each in allocated)), newest.sessions, needed, "trend"
+            )
+        return line
+
+    def _processors(self) -> _Line | None:
+        newest = self._seen[-1]
+        recent = [
+            (one.sessions, one.usage["cpu"].used)
+            for one in self._seen
+            if "cpu" in one.usage and one.time >= newest.time - SMOOTH
+        ]
+        sessions, used = (median(values) for values in zip(*recent, strict=True))
+        busy = used / newest.usage["cpu"].limit
+        if busy >= MIN_BUSY:
+            trend = self._trend(lambda one: one.usage["cpu"].used if "cpu" in one.usage else None)
+            if trend is not None:
+                return _Line(trend, sessions, used, "trend")
+        if busy >= MIN_BUSY_AVERAGE or sessions >= MANY_SESSIONS:
+            return _average(sessions, used)
+        return None
+
+    def _trend(self, used: Callable[[Observation], float | None]) -> Slope | None:
+        """The slope, if the sessions have changed enough and take more the more they are."""
         counts = [one.sessions for one in self._seen]
         spread = max(counts) - min(counts)
         if spread < MIN_CHANGE or spread < MIN_SPREAD * max(counts):
             return None
-        cost = self._slope(lambda one: one.usage[resource].used if resource in one.usage else None)
-        if resource != "memory" or cost is None:
-            return cost
-        allocated = self._cost_of_allocated()
-        if allocated is not None and cost.middle < FLAT * allocated.middle:
-            return allocated
-        return cost
-
-    def _cost_of_allocated(self) -> Slope | None:
-        newest = self._seen[-1]
-        cost = self._slope(lambda one: one.allocated)
-        if cost is None or not newest.allocated:
-            return None
-        share = newest.usage["memory"].used / newest.allocated
-        return Slope(*(share * each for each in cost))
-
-    def _slope(self, used: Callable[[Observation], float | None]) -> Slope | None:
         points = ((float(one.sessions), used(one)) for one in self._seen)
-        return slope([(x, y) for x, y in points if y is not None])
+        found = slope([(x, y) for x, y in points if y is not None])
+        return found if found is not None and found.middle > 0 else None
 
 
-def _average(sessions: int, used: float) -> Slope | None:
+def _average(sessions: float, used: float) -> _Line | None:
     if sessions < MIN_SESSIONS:
         return None
     each = used / sessions
-    return Slope(each, each, each)
+    return _Line(Slope(each, each, each), sessions, used, "average")
 
 
 def first_to_end(estimates: Iterable[Estimate]) -> Estimate | None:

@@ -69,9 +69,11 @@ class Headroom(Collector):
             self._capacity.forget()
         self._uptime = uptime
         seen = observation(answer, self._clock())
-        if seen is not None:
-            self._capacity.observe(seen)
-            self._estimates = self._capacity.estimates()
+        if seen is None:
+            self._estimates = None
+            return
+        self._capacity.observe(seen)
+        self._estimates = self._capacity.estimates()
 
     def estimates(self) -> list[Estimate] | None:
         """The estimates, the resource that ends first at the beginning; None: nothing is known."""
@@ -97,7 +99,7 @@ def observation(answer: Mapping[bytes, Term], now: float) -> Observation | None:
         now: seconds, monotonic.
 
     Returns:
-        None without the number of sessions, which the node may not know yet.
+        None without the number of sessions, which the node does not know at first.
     """
     sessions = _sum(answer, b"sessions")
     if sessions is None:
@@ -142,4 +144,6 @@ def _labelled(answer: Mapping[bytes, Term], name: bytes, label: bytes) -> float 
 
 
 def _sum(answer: Mapping[bytes, Term], name: bytes) -> float | None:
-    return sum(number for _, number in _rows(answer, name)) if name in answer else None
+    """The sum of the rows; None when there are none, which is not the same as nothing."""
+    numbers = [number for _, number in _rows(answer, name)]
+    return sum(numbers) if numbers else None

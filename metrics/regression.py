@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import combinations
+from math import sqrt
 from statistics import median
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -24,11 +25,12 @@ class Slope(NamedTuple):
 
 
 def slope(points: Sequence[Point]) -> Slope | None:
-    """The slope by Theil and Sen: the median of those of all pairs, weighted by their distance.
+    """The slope by Theil and Sen: the median of the slopes of all pairs.
 
-    Up to 29% of the groups may be arbitrarily wrong (P. K. Sen, "Estimates of the regression
-    coefficient based on Kendall's tau", 1968). Points are first grouped by x, so that a long time
-    at one place does not outweigh everything else.
+    Points are first grouped by x, and a pair of groups has the more weight, the more points the
+    smaller one has, by the square root: a long time at one place does not outweigh everything else,
+    nor do a few points far away. (P. K. Sen, "Estimates of the regression coefficient based on
+    Kendall's tau", 1968.)
 
     Args:
         points: x and y; in any order.
@@ -37,7 +39,7 @@ def slope(points: Sequence[Point]) -> Slope | None:
         None when all points have the same x.
     """
     slopes = sorted(
-        ((there[1] - here[1]) / (there[0] - here[0]), abs(there[0] - here[0]))
+        ((there.y - here.y) / (there.x - here.x), sqrt(min(here.size, there.size)))
         for here, there in combinations(_groups(points), 2)
     )
     if not slopes:
@@ -46,21 +48,30 @@ def slope(points: Sequence[Point]) -> Slope | None:
     return Slope(*(_quantile(slopes, share * total) for share in (0.5, 0.25, 0.75)))
 
 
-def _groups(points: Sequence[Point]) -> list[Point]:
+class _Group(NamedTuple):
+    x: float
+    y: float
+    size: int
+
+
+def _groups(points: Sequence[Point]) -> list[_Group]:
     """The medians of the points in equal parts of the x axis; each has an x of its own."""
     if not points:
         return []
     least = min(x for x, _ in points)
     width = (max(x for x, _ in points) - least) / MAX_GROUPS
     if width == 0:
-        return [points[0]]
+        return []
     groups: dict[int, list[Point]] = {}
     for x, y in points:
         groups.setdefault(min(int((x - least) / width), MAX_GROUPS - 1), []).append((x, y))
-    return [(median(x for x, _ in group), median(y for _, y in group)) for group in groups.values()]
+    return [
+        _Group(median(x for x, _ in group), median(y for _, y in group), len(group))
+        for group in groups.values()
+    ]
 
 
-def _quantile(slopes: list[Point], weight: float) -> float:
+def _quantile(slopes: list[tuple[float, float]], weight: float) -> float:
     below = 0.0
     for value, own in slopes:
         below += own

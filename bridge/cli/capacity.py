@@ -66,7 +66,7 @@ def capacity(
 def _table(estimates: list[dict[str, Any]]) -> Table:
     table = Table(title=f"{estimates[0]['sessions']:,} sessions", title_justify="left")
     table.add_column("resource")
-    for name in ("used", "usable", "a session takes", "room for", "between"):
+    for name in ("used", "usable", "a session takes", "holds", "between"):
         table.add_column(name, justify="right")
     for one in estimates:
         resource = one["resource"]
@@ -76,15 +76,16 @@ def _table(estimates: list[dict[str, Any]]) -> Table:
             quantity(resource, one["usable"]),
             quantity(resource, one["cost"]) + ("*" if one["method"] == "average" else ""),
             _sessions(one["capacity"]),
-            f"{_sessions(one['low'])} and {_sessions(one['high'])}",
+            f"{_sessions(one['low'])} and {_most(one['high'])}",
         )
     return table
 
 
 def _verdict(first: dict[str, Any]) -> str:
     resource = first["resource"]
+    name = "The processor" if resource == "cpu" else resource.replace("_", " ").capitalize()
     return (
-        f"{resource.replace('_', ' ').capitalize()} ends first, at about"
+        f"{name} ends first, at about"
         f" {_sessions(first['capacity'])} sessions.\nTo hold more: {REMEDIES[resource]}."
     )
 
@@ -101,6 +102,10 @@ def quantity(resource: str, value: float) -> str:
             return f"{value * 1e6:.1f} millionths of a core"
         return f"{value:.3g} cores"
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _most(value: float | None) -> str:
+    return "more" if value is None else _sessions(value)
 
 
 def _sessions(value: float) -> str:

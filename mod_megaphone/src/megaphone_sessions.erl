@@ -88,11 +88,15 @@ counts() ->
 -spec reconcile(binary(), Found :: non_neg_integer() | unknown, counted()) -> Drift :: integer().
 reconcile(Host, Found, {Earlier, EarlierMoves}) ->
     case ets:lookup(?MODULE, Host) of
-        [#vhost{sessions = Sessions, moves = Moves}] ->
+        [#vhost{sessions = Sessions, moves = Moves, known = Known}] ->
             Drift = drift(Sessions, Found, Sessions - Earlier, Moves - EarlierMoves),
             _ = ets:update_counter(?MODULE, Host, {#vhost.sessions, -Drift}),
             _ = ets:update_element(?MODULE, Host, {#vhost.known, true}),
-            Drift;
+            %% At first those that were there before are no mistake in counting.
+            case Known of
+                true -> Drift;
+                false -> 0
+            end;
         [] ->
             0
     end.
@@ -102,9 +106,13 @@ drift(_Sessions, unknown, _Net, _Moves) -> 0;
 drift(Sessions, Found, _Net, Moves) when abs(Sessions - Found) =< Moves -> 0;
 drift(Sessions, Found, Net, _Moves) -> Sessions - (Found + Net div 2).
 
+%% @doc Nothing until those of all vhosts are known: a part of them would be taken for all.
 -spec metrics() -> megaphone_metrics:metrics().
 metrics() ->
-    #{<<"sessions">> => megaphone_metrics:largest(2, rows())}.
+    case lists:keymember(false, #vhost.known, ets:tab2list(?MODULE)) of
+        false -> #{<<"sessions">> => megaphone_metrics:largest(2, rows())};
+        true -> #{}
+    end.
 
 %% @doc Of every vhost.
 -spec detail() -> megaphone_metrics:metrics().

@@ -31,10 +31,7 @@ init(Options) ->
                   #{id => megaphone_fanout_sup,
                     start => {megaphone_fanout_sup, start_link, []},
                     type => supervisor},
-                  %% Last: nothing depends on these.
-                  #{id => megaphone_heartbeat,
-                    start => {megaphone_heartbeat, start_link, [Options]}},
-                  #{id => megaphone_overloads,
-                    start => {megaphone_overloads, start_link, []}},
-                  #{id => megaphone_sampler,
-                    start => {megaphone_sampler, start_link, [Options]}}]}}.
+                  %% Last: nothing depends on it.
+                  #{id => megaphone_observer_sup,
+                    start => {megaphone_observer_sup, start_link, [Options]},
+                    type => supervisor}]}}.

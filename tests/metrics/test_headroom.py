@@ -74,6 +74,10 @@ def test_what_the_node_does_not_tell_has_no_usage(missing, resource, value):
     assert len(seen.usage) == 4
 
 
+def test_sessions_that_are_not_known_yet_are_not_none():
+    assert observation({**answer(10), b"sessions": []}, 0.0) is None
+
+
 def test_without_the_sessions_there_is_no_observation():
     assert observation({b"vm_processes": 300, b"vm_processes_limit": 262_144}, 0.0) is None
 
@@ -100,6 +104,15 @@ async def test_a_node_that_does_not_answer_has_no_estimate_and_what_was_seen_cou
     node.answers = [answer(9500)]
     await node.observe_all()
     assert node.headroom.estimates()[0].method == "trend"
+
+
+async def test_an_answer_without_the_sessions_has_no_estimate():
+    node = Node(*(answer(sessions) for sessions in range(0, 10_000, 500)))
+    await node.observe_all()
+    node.answers = [{b"node_uptime_seconds": 200.0}]
+    await node.observe_all()
+    assert node.headroom.estimates() is None
+    assert node.capacity("ports") is None
 
 
 async def test_a_node_that_was_started_again_is_observed_anew():

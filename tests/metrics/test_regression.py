@@ -37,6 +37,20 @@ def test_a_long_time_at_one_place_does_not_outweigh_the_growth():
     assert slope(growth + plateau).middle == pytest.approx(5.0, rel=0.02)
 
 
+def test_a_few_points_far_away_do_not_outweigh_the_rest():
+    generator = random.Random(4)
+    most = [(x, 100.0 * x) for x in (generator.uniform(9_000, 10_000) for _ in range(352))]
+    far_away = [(500.0, 950_000.0 + n) for n in range(8)]
+    assert slope(most + far_away).middle == pytest.approx(100.0, rel=0.05)
+
+
+def test_a_plateau_with_noise_of_its_own_does_not_outweigh_the_growth():
+    generator = random.Random(5)
+    growth = [(8_000.0 * n, 5.0 * 8_000 * n) for n in range(12)]
+    plateau = [(generator.uniform(97_000, 103_000), 500_000.0) for _ in range(348)]
+    assert slope(growth + plateau).middle == pytest.approx(5.0, rel=0.1)
+
+
 def test_the_range_is_where_the_middle_half_of_the_pairs_lies():
     generator = random.Random(3)
     points = [(float(x), 5.0 * x + generator.gauss(0, 400)) for x in range(1000)]

@@ -120,7 +120,7 @@ function showHeadroom(estimates) {
       quantity(one.resource, one.usable),
       quantity(one.resource, one.cost) + (one.method === "average" ? "*" : ""),
       rounded(one.capacity),
-      `${rounded(one.low)} and ${rounded(one.high)}`,
+      one.high === null ? `${rounded(one.low)} and more` : `${rounded(one.low)} and ${rounded(one.high)}`,
     ]);
     const meter = row.children[6] ?? row.appendChild(make("td", make("meter")));
     gauge(meter.firstElementChild, one);
@@ -128,7 +128,7 @@ function showHeadroom(estimates) {
 }
 
 function gauge(meter, { resource, sessions, capacity }) {
-  set(meter, "aria-label", `${named(resource)}: ${count(sessions)} sessions, room for ${rounded(capacity)}`);
+  set(meter, "aria-label", `${named(resource)}: ${count(sessions)} sessions of ${rounded(capacity)}`);
   // The largest first: a value beyond it would be cut.
   set(meter, "max", Math.max(capacity, sessions, 1));
   set(meter, "low", capacity * 0.7);

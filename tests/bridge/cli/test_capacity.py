@@ -19,7 +19,7 @@ def estimate(resource, capacity, cost, method="trend"):
         cost=cost,
         capacity=capacity,
         low=0.9 * capacity,
-        high=1.1 * capacity,
+        high=1.1 * capacity if method == "trend" else None,
         method=method,
     )._asdict()
 
@@ -44,6 +44,7 @@ def test_an_average_says_that_it_is_one(node, run):
     node.answers("megaphone_status", document([estimate("memory", 1e6, 9000.0, "average")]))
     _, output, _ = run("capacity")
     assert "9.0 kB*" in output
+    assert "900,000 and more" in output
     assert "* the average" in output
 
 
