@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
 _OPENMETRICS: Final = "application/openmetrics-text"
+#: Prometheus's text format, the most specific first, which counts (RFC 9110, section 12.5.1).
+_PLAIN: Final = ("text/plain", "text/*", "*/*")
 
 
 class Exposed(NamedTuple):
@@ -44,7 +46,18 @@ def routes(metrics: Exposed, detailed: Exposed) -> list[web.RouteDef]:
 
 
 def _encoder(accept: str) -> tuple[Callable[[CollectorRegistry], bytes], str]:
-    kinds = {kind.partition(";")[0].strip().lower() for kind in accept.split(",")}
-    if _OPENMETRICS in kinds:
+    qualities = dict(map(_media_range, accept.split(",")))
+    plain = next((qualities[kind] for kind in _PLAIN if kind in qualities), 0.0)
+    if 0.0 < qualities.get(_OPENMETRICS, 0.0) >= plain:
         return openmetrics.generate_latest, openmetrics.CONTENT_TYPE_LATEST
     return exposition.generate_latest, exposition.CONTENT_TYPE_PLAIN_0_0_4
+
+
+def _media_range(text: str) -> tuple[str, float]:
+    """One of Accept's media ranges and its weight (RFC 9110, section 12.5.1); 0 if unreadable."""
+    kind, *parameters = (part.strip().lower() for part in text.split(";"))
+    weight = next((part[2:] for part in parameters if part.startswith("q=")), "1")
+    try:
+        return kind, float(weight)
+    except ValueError:
+        return kind, 0.0

@@ -29,7 +29,21 @@ def routes(registry: CollectorRegistry) -> list[web.RouteDef]:
 
 
 @pytest.mark.parametrize(
-    "accept", ["*/*", "text/plain;version=0.0.4", "application/openmetrics", ",;=,;", ""]
+    "accept",
+    [
+        "*/*",
+        "text/plain;version=0.0.4",
+        "application/openmetrics",
+        ",;=,;",
+        "",
+        "application/openmetrics-text;q=0",
+        "application/openmetrics-text;q=0.1,text/plain;q=1",
+        "application/openmetrics-text; Q=0.9, text/plain",
+        "application/openmetrics-text;q=0.5,text/*;q=0.6,*/*;q=0.1",
+        "application/openmetrics-text;q=0.5,*/*",
+        "application/openmetrics-text;q=much",
+        "application/openmetrics-text;q=nan",
+    ],
 )
 async def test_the_registry_in_prometheus_text_format(
     serve: Serve, client: aiohttp.ClientSession, registry: CollectorRegistry, accept: str
@@ -49,6 +63,9 @@ async def test_the_registry_in_prometheus_text_format(
         "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.3,*/*;q=0.2",
         "Application/OpenMetrics-Text",
         "application/openmetrics-text; version=x; escaping=y",
+        "text/plain, application/openmetrics-text",
+        "application/openmetrics-text;q=0.5,text/plain;q=0.1,*/*;q=0.9",
+        "application/openmetrics-text;q=0.1,text/plain;q=0,*/*",
     ],
 )
 async def test_openmetrics_when_asked_for(
