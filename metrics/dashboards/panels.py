@@ -193,14 +193,14 @@ _BROADCAST: Final = _row(
         "How long an item takes from the node through a worker and back, as a batch travels.",
         _quantile(0.5, "megaphone_pipeline_heartbeat_seconds", "median"),
         _quantile(0.95, "megaphone_pipeline_heartbeat_seconds", "95%"),
-        warning=2.0,
+        warning=2.5,
     ),
     _panel(
         "Age of the heartbeat",
         "seconds",
         "Since the last such item came through; one is sent every few seconds.",
         _now("megaphone_pipeline_heartbeat_age_seconds", "age"),
-        warning=30.0,
+        warning=4500.0,
     ),
 )
 
@@ -384,7 +384,7 @@ _VM: Final = _row(
         "seconds",
         "What is dear to look at is sampled in the background; so old is what is shown of it.",
         _now("megaphone_node_sample_age_seconds", "{sample}"),
-        warning=300.0,
+        warning=4500.0,
     ),
 )
 
