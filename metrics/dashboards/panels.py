@@ -152,7 +152,7 @@ _BROADCAST: Final = _row(
     _panel(
         "Broadcasts ended",
         "count",
-        "Since the port program started.",
+        "Since the module started at the node.",
         _now("megaphone_broadcasts_finished_total", "{outcome}"),
     ),
     _panel(
@@ -164,7 +164,8 @@ _BROADCAST: Final = _row(
     _panel(
         "Stages of a batch",
         "seconds",
-        "Nineteen of twenty batches take less. Empty while no broadcast runs.",
+        "Nineteen of twenty batches take less; what is drawn just below 1 ms may be far less."
+        " Empty while no broadcast runs.",
         _quantile(0.95, "megaphone_batch_stage_seconds", "{stage}"),
     ),
     _panel(
@@ -241,7 +242,7 @@ _PORT: Final = _row(
     _panel(
         "Lag of the event loop",
         "seconds",
-        "How late the port program's event loop is. A server that blocks it makes it late.",
+        "How late the port program's event loop was, at the worst in 60 s; a server may block it.",
         _now("megaphone_port_program_loop_lag_seconds", "lag"),
         warning=0.2,
     ),
