@@ -131,7 +131,7 @@ async def test_whatever_is_told_is_text_and_what_is_not_known_is_said(
     ]
     assert "12.5 millionths of a core*" in rows[1]
     label = "document.querySelector('#headroom meter').ariaLabel"
-    assert await chromium.evaluate(label) == "Memory: 1,000 sessions, room for 54,300"
+    assert await chromium.evaluate(label) == "Memory: 1,000 sessions of 54,300"
 
     # A broadcast that ends moves, and is announced.
     told.document["broadcasts"] = [broadcast("b3", "done"), broadcast("b2", "running")]
