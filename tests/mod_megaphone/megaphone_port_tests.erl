@@ -162,10 +162,10 @@ kill_test_() ->
     end).
 
 misbehaviour_test_() ->
-    [connected(#{restart_intensity => 100}, fun(_) ->
+    [connected((patience(Part))#{restart_intensity => 100}, fun(_) ->
         Total = erlang:memory(total),
         Reason = provoke(Name, Request),
-        ?assertNotEqual(nomatch, string:find(Reason, Part)),
+        ?assertEqual({Reason, true}, {Reason, string:find(Reason, Part) =/= nomatch}),
         ?assert(erlang:memory(total) - Total < 64 * 1024 * 1024)
      end)
      || {Name, Request, Part} <-
@@ -178,6 +178,10 @@ misbehaviour_test_() ->
              {<<"stop">>, true, "silent"},
              {<<"silent">>, x, "silent"},
              {<<"exit">>, 7, "status 7"}]].
+
+%% On a busy machine a program may be silent before it does what it is to be ended for.
+patience("silent") -> #{};
+patience(_) -> #{heartbeat_timeout => 60000}.
 
 %% The node gives credit back for what it takes, so only a busy owner sees it ignored.
 ignores_credit_test_() ->
