@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Iterable
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeAlias
+from typing import Any, Final, Generic, TypeAlias
 
 from erlang_port.etf import Atom, Term
 from erlang_port.otp import gen, starting
@@ -35,10 +35,8 @@ from erlang_port.otp.gen_server_engine import (
     Stop,
     StopReply,
 )
+from erlang_port.otp.process import Process
 from erlang_port.otp.reasons import Exit
-
-if TYPE_CHECKING:
-    from erlang_port.otp.process import Process
 
 __all__ = [
     "CALL_TIMEOUT",
@@ -66,6 +64,7 @@ __all__ = [
 ]
 
 _MODULE: Final = Atom("gen_server")
+_CAST: Final = gen.CAST
 
 InitResult: TypeAlias = Ok[State] | Stop[State] | Ignore
 CallResult: TypeAlias = Reply[State] | NoReply[State] | Stop[State] | StopReply[State]
@@ -169,7 +168,10 @@ async def call(
 
 def cast(server: Term, message: Term) -> None:
     """Send a server a message and wait for nothing; it never fails."""
-    gen.send(server, (gen.CAST, message))
+    if type(server) is Process:
+        server.send((_CAST, message))
+    else:
+        gen.send(server, (_CAST, message))
 
 
 def reply(from_: From, value: Term) -> None:

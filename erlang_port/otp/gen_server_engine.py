@@ -126,20 +126,35 @@ class GenServerEngine(server.Server):
             case _:
                 raise Exit((_BAD_RETURN, result))
 
+    def receive(self, message: Term) -> server.Waiting:
+        """See `Server`: a cast of this runtime's own is no message of anybody else's."""
+        if (
+            type(message) is tuple
+            and len(message) == 2
+            and message[0] is _CAST
+            and self._timer is None
+            and self.debug is None
+        ):
+            return self._cast(message[1])
+        return super().receive(message)
+
+    def _cast(self, content: Term) -> server.Waiting:
+        try:
+            result = self.module.handle_cast(content, self._state)
+        except Exception as error:  # noqa: BLE001  # its end, with terminate
+            return self.stop(of_exception(error), error)
+        if type(result) is NoReply and result[1] is None:
+            self._state = result[0]
+            return None
+        return self._after(result, None)
+
     def handle(self, message: Term) -> server.Waiting:
         """See `Server`."""
         if self._timer is not None:
             message = self._timed(message)
         if type(message) is tuple:
             if len(message) == 2 and message[0] == _CAST:
-                try:
-                    result = self.module.handle_cast(message[1], self._state)
-                except Exception as error:  # noqa: BLE001  # its end, with terminate
-                    return self.stop(of_exception(error), error)
-                if type(result) is NoReply and result[1] is None:
-                    self._state = result[0]
-                    return None
-                return self._after(result, None)
+                return self._cast(message[1])
             if len(message) == 3 and message[0] == _CALL:
                 from_ = message[1]
                 deadline = from_.tag.deadline
