@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 from metrics.regression import Slope, slope
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
 Resource = Literal["memory", "cpu", "processes", "ports", "file_descriptors"]
 Method = Literal["trend", "average"]
@@ -198,7 +198,7 @@ class Capacity:
     def _counted(self, resource: Resource) -> _Line | None:
         newest = self._seen[-1]
         used = newest.usage[resource].used
-        trend = self._trend(lambda one: one.usage[resource].used if resource in one.usage else None)
+        trend = self._trend_of(resource)
         if trend is not None:
             return _Line(trend, newest.sessions, used, "trend")
         return _average(newest.sessions, used)
@@ -234,12 +234,15 @@ class Capacity:
         sessions, used = (median(values) for values in zip(*recent, strict=True))
         busy = used / newest.usage["cpu"].limit
         if busy >= MIN_BUSY:
-            trend = self._trend(lambda one: one.usage["cpu"].used if "cpu" in one.usage else None)
+            trend = self._trend_of("cpu")
             if trend is not None:
                 return _Line(trend, sessions, used, "trend")
         if busy >= MIN_BUSY_AVERAGE or sessions >= MANY_SESSIONS:
             return _average(sessions, used)
         return None
+
+    def _trend_of(self, resource: Resource) -> Slope | None:
+        return self._trend(lambda one: one.usage[resource].used if resource in one.usage else None)
 
     def _trend(self, used: Callable[[Observation], float | None]) -> Slope | None:
         """The slope, if the sessions have changed enough and take more the more they are."""
@@ -257,8 +260,3 @@ def _average(sessions: float, used: float) -> _Line | None:
         return None
     each = used / sessions
     return _Line(Slope(each, each, each), sessions, used, "average")
-
-
-def first_to_end(estimates: Iterable[Estimate]) -> Estimate | None:
-    """The resource that ends first; None when nothing is known."""
-    return min(estimates, key=lambda estimate: estimate.capacity, default=None)

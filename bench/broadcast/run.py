@@ -11,7 +11,6 @@ is read after each of Megaphone's broadcasts.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
 import statistics
@@ -22,13 +21,13 @@ from typing import Any, Final
 
 from rich import box
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 if __package__ in {None, ""}:  # Run as a script: the checkout is not in sys.path.
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from bench.broadcast.node import MeasuredNode
+from bench.outcome import conclude, progress_bars
 
 #: What is to be reached: times mod_announce, and bytes of the port program with its workers.
 TARGET_RATIO: Final = 3.0
@@ -55,23 +54,14 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error("numbers must be positive")
     console = Console(stderr=True)
     results = measure(chosen, console)
-    chosen.json.parent.mkdir(parents=True, exist_ok=True)
-    chosen.json.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-    report(results, Console())
-    console.print(f"numbers: {chosen.json}", highlight=False)
-    return 0 if all(results["targets"].values()) else 1
+    reached = all(results["targets"].values())
+    return conclude(results, reached, chosen.json, report, console)
 
 
 def measure(chosen: argparse.Namespace, console: Console) -> dict[str, Any]:
     """Takes all measures; every number in seconds or bytes."""
     sessions, rounds, broadcasts = chosen.sessions, chosen.rounds, chosen.broadcasts
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=console) as progress:
+    with progress_bars(console) as progress:
         booting = progress.add_task("node and attach", total=1)
         with MeasuredNode(options=chosen.option) as node:
             progress.update(booting, completed=1)

@@ -25,6 +25,7 @@ from rich.progress import track
 from rich.table import Table
 
 from bench.call.node import HERE, CallNode, echo_in_c, echo_in_python
+from bench.outcome import conclude
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -78,11 +79,8 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error("--rounds must be positive")
     console = Console(stderr=True)
     results = measure(chosen.rounds, console)
-    chosen.json.parent.mkdir(parents=True, exist_ok=True)
-    chosen.json.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-    report(results, Console())
-    console.print(f"numbers: {chosen.json}", highlight=False)
-    return 0 if all(results["targets"].values()) else 1
+    reached = all(results["targets"].values())
+    return conclude(results, reached, chosen.json, report, console)
 
 
 def measure(rounds: int, console: Console) -> dict[str, Any]:

@@ -11,7 +11,6 @@ and what the node uses; what that makes for all of them is compared with what th
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
 import subprocess
@@ -23,15 +22,17 @@ from typing import TYPE_CHECKING, Any, Final
 
 from rich import box
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from bench.broadcast.node import MeasuredNode
+from bench.outcome import conclude, progress_bars
 from metrics.capacity import INTERVAL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
+
+    from rich.progress import Progress
 
     Open = Callable[[int], None]
     Source = Callable[[MeasuredNode, int, Callable[[int], object]], AbstractContextManager[Open]]
@@ -71,13 +72,7 @@ def main(arguments: list[str] | None = None) -> int:
         if not STEPS <= first < everything:
             parser.error(f"FIRST must be {STEPS} at least, and less than ALL")
     console = Console(stderr=True)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=console) as progress:
+    with progress_bars(console) as progress:
         runs = {
             "simulated": _run("simulated sessions", chosen.sessions, simulated, progress),
             "clients": _run("clients over TCP", chosen.clients, clients, progress),
@@ -88,11 +83,8 @@ def main(arguments: list[str] | None = None) -> int:
         "runs": runs,
         "targets": {name: abs(run["error"]) <= TARGET_ERROR for name, run in runs.items()},
     }
-    chosen.json.parent.mkdir(parents=True, exist_ok=True)
-    chosen.json.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-    report(results, Console())
-    console.print(f"numbers: {chosen.json}", highlight=False)
-    return 0 if all(results["targets"].values()) else 1
+    reached = all(results["targets"].values())
+    return conclude(results, reached, chosen.json, report, console)
 
 
 @contextmanager

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import gc
-import json
 import platform
 import statistics
 import sys
@@ -30,6 +29,7 @@ if __package__ in {None, ""}:  # Run as a script: the checkout is not in sys.pat
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from bench.codec import peers
+from bench.outcome import conclude
 from erlang_port.etf import Atom, Term, encode
 
 if TYPE_CHECKING:
@@ -91,11 +91,8 @@ def main(arguments: list[str] | None = None) -> int:
         console.print(f"erlang_py is needed to compare with: {codecs[1].missing}", style="red")
         return 2
     results = measure(codecs, chosen.rounds, console)
-    chosen.json.parent.mkdir(parents=True, exist_ok=True)
-    chosen.json.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-    report(results, Console())
-    console.print(f"numbers: {chosen.json}", highlight=False)
-    return 0 if results["target_reached"] else 1
+    reached = results["target_reached"]
+    return conclude(results, reached, chosen.json, report, console)
 
 
 def _jobs(codecs: list[Codec]) -> dict[tuple[str, str], dict[str, Callable[[], object]]]:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import gc
-import json
 import os
 import platform
 import statistics
@@ -29,6 +28,7 @@ if __package__ in {None, ""}:  # Run as a script: the checkout is not in sys.pat
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from bench.otp.casts import WORK
+from bench.outcome import conclude
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -58,11 +58,8 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error("--rounds and --idle must be positive, --casts positive and even")
     console = Console(stderr=True)
     results = measure(chosen.rounds, chosen.casts, chosen.idle, console)
-    chosen.json.parent.mkdir(parents=True, exist_ok=True)
-    chosen.json.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-    report(results, Console())
-    console.print(f"numbers: {chosen.json}", highlight=False)
-    return 0 if all(results["targets"].values()) else 1
+    reached = all(results["targets"].values())
+    return conclude(results, reached, chosen.json, report, console)
 
 
 def measure(rounds: int, casts: int, idle: int, console: Console) -> dict[str, Any]:

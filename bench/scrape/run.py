@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import http.client
-import json
 import os
 import platform
 import statistics
@@ -25,13 +24,13 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from rich import box
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 if __package__ in {None, ""}:  # Run as a script: the checkout is not in sys.path.
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from bench.broadcast.node import MeasuredNode, cpu_seconds
+from bench.outcome import conclude, progress_bars
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -116,23 +115,14 @@ def main(arguments: list[str] | None = None) -> int:
         )
     console = Console(stderr=True)
     results = measure(chosen, console)
-    chosen.json.parent.mkdir(parents=True, exist_ok=True)
-    chosen.json.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-    report(results, Console())
-    console.print(f"numbers: {chosen.json}", highlight=False)
-    return 0 if all(results["targets"].values()) else 1
+    reached = all(results["targets"].values())
+    return conclude(results, reached, chosen.json, report, console)
 
 
 def measure(chosen: argparse.Namespace, console: Console) -> dict[str, Any]:
     """Takes all measures; every number in seconds, unless it says otherwise."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-    )
     with (
-        Progress(*columns, console=console) as progress,
+        progress_bars(console) as progress,
         MeasuredNode(environment={"MEGAPHONE_HTTP__PORT": "0"}) as node,
     ):
         status = node.status()

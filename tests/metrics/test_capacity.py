@@ -1,6 +1,6 @@
 import pytest
 
-from metrics.capacity import INTERVAL, WINDOW, Capacity, Observation, Usage, first_to_end
+from metrics.capacity import INTERVAL, WINDOW, Capacity, Observation, Usage
 
 GB = 1e9
 
@@ -21,7 +21,6 @@ def memory(capacity):
 
 def test_without_observations_there_is_no_estimate():
     assert Capacity().estimates() == []
-    assert first_to_end([]) is None
 
 
 def test_from_the_growth_follows_what_a_session_costs_and_how_many_there_may_be():
@@ -135,7 +134,7 @@ def test_the_resource_that_ends_first_comes_first():
     estimates = capacity.estimates()
     names = [estimate.resource for estimate in estimates]
     assert names == ["ports", "processes", "cpu", "file_descriptors", "memory"]
-    first = first_to_end(estimates)
+    first = estimates[0]
     assert first.resource == "ports"
     assert first.capacity == pytest.approx(0.95 * 65_536 - 20)
 
