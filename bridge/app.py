@@ -64,11 +64,12 @@ class Megaphone(Application):
     ) -> None:
         registry, details = new_registry(), new_registry()
         self._output = output
+        self._descriptors = descriptors
         # Why the connection ended, when that was not this program's own doing.
         self._over: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._log = configuration.log
         self._top: Process | None = None
-        self._port = PortConnection(*descriptors, name="port_program", version=__version__)
+        self._port = PortConnection(name="port_program", version=__version__)
         node = NodeCollector(registry, self._port.call)
         in_detail = NodeCollector(details, self._port.call, METRICS_DETAILED, DETAILED)
         pool = self._pool = WorkerPool(
@@ -133,7 +134,7 @@ class Megaphone(Application):
 
     async def _keep_port(self, started: Started) -> None:
         try:
-            peer = await self._port.connect()
+            peer = await self._port.connect(*self._descriptors)
             self._output.attach(self._port.log)
             logs.pass_on(self._port.log, self._log)
             node = attach(Runtime.here(), self._port, peer.name)

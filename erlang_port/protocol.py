@@ -11,6 +11,7 @@ out is taken from `data_to_send`. Between the two stand two accounts:
 
     state      receives                         next state
     waiting    hello                            ready
+    waiting    heartbeat, while standing by     waiting
     waiting    anything else                    ProtocolError
     ready      everything but hello             ready
     any        a bad length, credit exceeded    ProtocolError: the connection is over
@@ -34,6 +35,7 @@ from erlang_port.messages import (
     Call,
     Cast,
     Credit,
+    Heartbeat,
     Hello,
     Log,
     Message,
@@ -88,6 +90,7 @@ class Peer(NamedTuple):
     max_frame: int
     heartbeat_interval: float
     heartbeat_timeout: float
+    epoch: int | None = None
 
 
 class Greeted(NamedTuple):
@@ -128,12 +131,17 @@ class Protocol:
         name: What this end calls itself, `port_program`.
         version: Megaphone's version.
         os_pid: This process.
+        after_epoch: None on a port. On a socket the highest epoch that was seen: the node may let
+            this end stand by before it says hello, and its hello has a higher epoch.
     """
 
-    def __init__(self, *, name: str, version: str, os_pid: int) -> None:
+    def __init__(
+        self, *, name: str, version: str, os_pid: int, after_epoch: int | None = None
+    ) -> None:
         self.peer: Peer | None = None
         self.credit = 0
         self.queued_bytes = 0
+        self._after_epoch = after_epoch
         self.frames_received = 0
         self.bytes_received = 0
         self._reader = FrameReader(MAX_BEFORE_HELLO)
@@ -181,7 +189,7 @@ class Protocol:
             events.append(Discarded(str(error)))
             return
         if self.peer is None:
-            self._greeted(message, events)
+            self._first(message, events)
             return
         if costs_credit(message):
             self._account(payload)
@@ -198,7 +206,9 @@ class Protocol:
             case Hello() | Log() | BatchDone() | BatchFailed():
                 events.append(Discarded("a message that a node does not send", decoded=True))
 
-    def _greeted(self, message: Message, events: list[Event]) -> None:
+    def _first(self, message: Message, events: list[Event]) -> None:
+        if isinstance(message, Heartbeat) and self._after_epoch is not None:
+            return
         if not isinstance(message, Hello):
             raise ProtocolError("the node's first frame is no hello")
         self.peer = self._greet(message.values)
@@ -264,7 +274,19 @@ class Protocol:
             max_frame=max_frame,
             heartbeat_interval=number(b"heartbeat_interval", 1, _MAX_HEARTBEAT) / 1000,
             heartbeat_timeout=number(b"heartbeat_timeout", 1, _MAX_HEARTBEAT) / 1000,
+            epoch=self._epoch(values),
         )
+
+    def _epoch(self, values: dict[bytes, Term]) -> int | None:
+        if self._after_epoch is None:
+            return None
+        epoch = values.get(b"epoch")
+        if type(epoch) is not int or epoch <= self._after_epoch:
+            raise ProtocolError(
+                f"the node's hello is of epoch {epoch!r:.30}, and {self._after_epoch} was seen"
+                " before: it is not the node's own"
+            )
+        return epoch
 
     def call(self, name: bytes, request: Term, timeout_ms: int) -> int:
         """Queue a call and return its id; its answer comes as `Answered`.

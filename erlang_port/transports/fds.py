@@ -1,4 +1,4 @@
-"""The connection to a node over two file descriptors: the asyncio shell around `Protocol`."""
+"""The connection to a node over file descriptors: the asyncio shell around `Protocol`."""
 
 import asyncio
 import contextlib
@@ -75,12 +75,30 @@ class Statistics(NamedTuple):
     busy: float
 
 
+class _Totals(NamedTuple):
+    """What only grows, over all connections."""
+
+    frames_received: int
+    bytes_received: int
+    frames_sent: int
+    bytes_sent: int
+    busy: float
+
+
+_NOTHING = _Totals(0, 0, 0, 0, 0.0)
+
+
+class Liveness(NamedTuple):
+    """How often an end says that it lives, and how long a silence is death. Seconds."""
+
+    interval: float
+    timeout: float
+
+
 class PortConnection:
-    """The program's end of the port.
+    """The program's end of the port, or of one socket after another.
 
     Args:
-        read_fd: Where the node's bytes come from.
-        write_fd: Where the node's bytes go to.
         name: What this end calls itself.
         version: Megaphone's version.
 
@@ -91,14 +109,14 @@ class PortConnection:
         undecoded: Frames and terms of the node that nobody could decode; who finds one counts it.
     """
 
-    def __init__(self, read_fd: int, write_fd: int, *, name: str, version: str) -> None:
+    def __init__(self, *, name: str, version: str) -> None:
         self.on_batch: Callable[[Batch], None] = lambda _: None
         self.on_batch_cancel: Callable[[bytes], None] = lambda _: None
         self.on_signals: Callable[[Sequence[Signal]], None] = lambda _: None
         self.undecoded = 0
-        self._read_fd = read_fd
-        self._write_fd = write_fd
-        self._protocol = Protocol(name=name, version=version, os_pid=os.getpid())
+        self._name = name
+        self._version = version
+        self._protocol = self._new_protocol(None)
         # Log lines come from other threads: the protocol is touched under the lock only.
         self._lock = threading.Lock()
         self._exclusive = _Exclusive(self._enter, self._leave)
@@ -113,41 +131,86 @@ class PortConnection:
         self._lag = LoopLag(self._heard)
         self._sequence = 0
         self._ticking: asyncio.TimerHandle | None = None
+        self._writer: FrameWriter | None = None
         self._open = False
+        # What earlier connections have done.
+        self._before = _NOTHING
 
-    async def connect(self, timeout: float = 10.0) -> Peer:  # noqa: ASYNC109  # one wait, one bound
+    async def connect(self, read_fd: int, write_fd: int, timeout: float = 10.0) -> Peer:  # noqa: ASYNC109  # one wait, one bound
         """Exchange hellos; from then on everything may be used.
 
         Args:
+            read_fd: Where the node's bytes come from.
+            write_fd: Where the node's bytes go to.
             timeout: How long to wait for the node's hello, seconds.
 
         Raises:
             Disconnected: The node closed the port, spoke another protocol, or said nothing.
         """
-        self._loop = asyncio.get_running_loop()
-        self._greeted: asyncio.Future[Peer] = self._loop.create_future()
-        self._closed: asyncio.Future[str] = self._loop.create_future()
-        self._writer = FrameWriter(self._write_fd, self._heartbeat, self._write_failed)
-        self._writer.start()
-        os.set_blocking(self._read_fd, False)
-        self._unread = select.poll()
-        self._unread.register(self._read_fd, select.POLLIN)
-        self._heard = time.monotonic()
-        self._open = True
-        self._loop.add_reader(self._read_fd, self._readable)
+        self._begin(read_fd, write_fd, self._new_protocol(None))
         try:
             async with asyncio.timeout(timeout):
-                first: set[asyncio.Future[Peer] | asyncio.Future[str]]
-                first = {self._greeted, self._closed}
-                await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
+                peer = await self._hello()
         except TimeoutError:
             self._close(f"the node sent no hello within {timeout:g} s")
+            raise Disconnected(self._closed.result()) from None
+        self._beat(peer.heartbeat_interval)
+        return peer
+
+    async def stand_by(self, fd: int, liveness: Liveness, after_epoch: int) -> Peer:
+        """Wait on a socket for the node's hello, for as long as the node lives; as `connect` then.
+
+        Args:
+            fd: The socket.
+            liveness: What the node told in the handshake.
+            after_epoch: The highest epoch that was seen so far: a hello has a higher one.
+
+        Raises:
+            Disconnected: As for `connect`.
+        """
+        self._begin(fd, fd, self._new_protocol(after_epoch))
+        self._liveness = liveness
+        self._beat(liveness.interval)
+        return await self._hello()
+
+    def _new_protocol(self, after_epoch: int | None) -> Protocol:
+        return Protocol(
+            name=self._name, version=self._version, os_pid=os.getpid(), after_epoch=after_epoch
+        )
+
+    def _begin(self, read_fd: int, write_fd: int, protocol: Protocol) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._before = self._totals()
+        self._read_fd = read_fd
+        with self._lock:
+            self._protocol = protocol
+        self._lines.clear()
+        self._answers.clear()
+        self._greeted: asyncio.Future[Peer] = self._loop.create_future()
+        self._closed: asyncio.Future[str] = self._loop.create_future()
+        self._writer = writer = FrameWriter(write_fd, self._heartbeat, self._write_failed)
+        writer.start()
+        os.set_blocking(read_fd, False)
+        self._unread = select.poll()
+        self._unread.register(read_fd, select.POLLIN)
+        self._heard = time.monotonic()
+        self._open = True
+        self._loop.add_reader(read_fd, self._readable)
+
+    def _beat(self, interval: float) -> None:
+        self._lag.restart(time.monotonic())
+        if self._writer is not None:
+            self._writer.beat(interval)
+        self._tick()
+
+    async def _hello(self) -> Peer:
+        first: set[asyncio.Future[Peer] | asyncio.Future[str]]
+        first = {self._greeted, self._closed}
+        await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
         if self._closed.done():
             raise Disconnected(self._closed.result())
         peer = self._greeted.result()
-        self._lag.restart(time.monotonic())
-        self._writer.beat(peer.heartbeat_interval)
-        self._tick()
+        self._liveness = Liveness(peer.heartbeat_interval, peer.heartbeat_timeout)
         return peer
 
     @property
@@ -163,7 +226,8 @@ class PortConnection:
         """End the connection; what is queued goes out first, for a second at most."""
         self._calls.cancel()
         self._close(reason)
-        await asyncio.to_thread(self._writer.close, 1.0)
+        if self._writer is not None:
+            await asyncio.to_thread(self._writer.close, 1.0)
 
     def register(self, name: str, handler: Handler) -> None:
         """Answer the node's calls to `name`.
@@ -255,12 +319,12 @@ class PortConnection:
 
     def statistics(self) -> Statistics:
         """The figures so far."""
-        protocol, writer, now = self._protocol, self._writer, time.monotonic()
+        protocol, now, totals = self._protocol, time.monotonic(), self._totals()
         return Statistics(
-            frames_received=protocol.frames_received,
-            bytes_received=protocol.bytes_received,
-            frames_sent=writer.frames_sent,
-            bytes_sent=writer.bytes_sent,
+            frames_received=totals.frames_received,
+            bytes_received=totals.bytes_received,
+            frames_sent=totals.frames_sent,
+            bytes_sent=totals.bytes_sent,
             credit=protocol.credit,
             queued=protocol.queued_bytes,
             calls_waiting=len(self._waiting),
@@ -270,7 +334,19 @@ class PortConnection:
             logs_dropped=self._logs_dropped,
             heartbeat_age=now - self._heard,
             loop_lag=self._lag.worst(now),
-            busy=writer.busy_seconds,
+            busy=totals.busy,
+        )
+
+    def _totals(self) -> _Totals:
+        before, protocol, writer = self._before, self._protocol, self._writer
+        if writer is None:
+            return before
+        return _Totals(
+            before.frames_received + protocol.frames_received,
+            before.bytes_received + protocol.bytes_received,
+            before.frames_sent + writer.frames_sent,
+            before.bytes_sent + writer.bytes_sent,
+            before.busy + writer.busy_seconds,
         )
 
     # Reading.
@@ -380,7 +456,7 @@ class PortConnection:
 
     def _hand_over(self) -> None:
         frames = self._protocol.data_to_send()
-        if frames:
+        if frames and self._writer is not None:
             self._writer.write(frames)
 
     def _heartbeat(self) -> bytes:
@@ -402,14 +478,14 @@ class PortConnection:
         if not self._open:
             return
         now = time.monotonic()
-        peer = self._greeted.result()
-        if self._lag.look(now) > peer.heartbeat_interval:
+        liveness = self._liveness
+        if self._lag.look(now) > liveness.interval:
             # This end was held up, and the node perhaps with it: its silence counts from here.
             self._awake = now
         # A loop that was blocked itself has not yet read what came meanwhile.
         unread = bool(self._unread.poll(0))
-        if not unread and now - max(self._heard, self._awake) > peer.heartbeat_timeout:
-            self._close(f"the node was silent for {peer.heartbeat_timeout:g} s")
+        if not unread and now - max(self._heard, self._awake) > liveness.timeout:
+            self._close(f"the node was silent for {liveness.timeout:g} s")
             return
         if self._logs_dropped > self._logs_reported:
             lost = self._logs_dropped - self._logs_reported

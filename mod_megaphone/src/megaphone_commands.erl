@@ -100,6 +100,7 @@ node_status() ->
                       <<"sessions">> => megaphone_audience:sessions(),
                       <<"uptime_seconds">> => WallClock / 1000},
       <<"port">> => megaphone_port:status(),
+      <<"sidecars">> => megaphone_sidecars:status(),
       <<"broadcasts">> => megaphone_broadcasts:list()}.
 
 %% The option `version` of ejabberd.yml may say anything.

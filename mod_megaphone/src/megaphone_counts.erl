@@ -10,14 +10,16 @@
                  | offline_stored | reconciliations | mnesia_overloads
                  | broadcasts_done | broadcasts_failed | program_restarts
                  | recipients_sent | recipients_gone | recipients_dropped | recipients_failed
-                 | heartbeats_done | heartbeats_lost | heartbeats_failed.
+                 | heartbeats_done | heartbeats_lost | heartbeats_failed
+                 | sidecar_turns | refused_secret | refused_locked_out | refused_identity
+                 | refused_protocol | refused_silent | refused_other.
 %% How long something took.
 -type histogram() :: resolve | route | heartbeat.
 
 %% Microseconds, the upper bounds of the buckets; one more has no bound. The bridge's are the same.
 -define(BOUNDS, [1000, 2500, 10000, 25000, 100000, 250000, 1000000, 2500000, 10000000]).
 -define(BUCKETS, 10).
--define(COUNTERS, 21).
+-define(COUNTERS, 28).
 %% A histogram is its buckets and the sum.
 -define(WORDS, (?BUCKETS + 1)).
 -define(HISTOGRAMS, 3).
@@ -86,6 +88,13 @@ metrics() ->
       <<"batch_stage_seconds">> => [{<<"resolve">>, histogram(resolve)},
                                     {<<"route">>, histogram(route)}],
       <<"port_program_restarts_total">> => count(program_restarts),
+      <<"sidecar_turns_total">> => count(sidecar_turns),
+      <<"sidecar_refusals_total">> => [{<<"secret">>, count(refused_secret)},
+                                       {<<"locked_out">>, count(refused_locked_out)},
+                                       {<<"identity">>, count(refused_identity)},
+                                       {<<"protocol">>, count(refused_protocol)},
+                                       {<<"silent">>, count(refused_silent)},
+                                       {<<"other">>, count(refused_other)}],
       <<"pipeline_heartbeats_total">> => [{<<"done">>, count(heartbeats_done)},
                                           {<<"lost">>, count(heartbeats_lost)},
                                           {<<"failed">>, count(heartbeats_failed)}],
@@ -133,4 +142,11 @@ index(recipients_dropped) -> 17;
 index(recipients_failed) -> 18;
 index(heartbeats_done) -> 19;
 index(heartbeats_lost) -> 20;
-index(heartbeats_failed) -> 21.
+index(heartbeats_failed) -> 21;
+index(sidecar_turns) -> 22;
+index(refused_secret) -> 23;
+index(refused_locked_out) -> 24;
+index(refused_identity) -> 25;
+index(refused_protocol) -> 26;
+index(refused_silent) -> 27;
+index(refused_other) -> 28.

@@ -76,9 +76,11 @@ handle_continue(tree, State) ->
 -spec handle_call(term(), gen_server:from(), #state{}) -> {reply, term(), #state{}}.
 handle_call(options, _From, State = #state{options = Options}) ->
     {reply, {ok, Options}, State};
-handle_call({reload, Options}, _From, State = #state{tree = Tree}) ->
+handle_call({reload, Options}, _From, State = #state{tree = Tree, options = Before}) ->
     _ = [ok = Module:reload(Options)
          || Tree =/= none, Module <- [megaphone_port, megaphone_heartbeat, megaphone_sampler]],
+    _ = [ok = megaphone_sidecars_sup:restart()
+         || Tree =/= none, maps:get(sidecar, Before) =/= maps:get(sidecar, Options)],
     {reply, ok, State#state{options = Options}};
 handle_call(_Request, _From, State) ->
     {reply, {error, badarg}, State}.

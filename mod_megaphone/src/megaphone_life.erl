@@ -1,11 +1,12 @@
 %%% One life of the port program as its owner sees it: from the start of the process to the end
-%%% of its group. Every function runs in the owner and none of them blocks.
+%%% of its group, or the time that a sidecar is the active one. Every function runs in the owner and
+%%% none of them blocks.
 -module(megaphone_life).
 
--export([start/1, event/2, data/2, queue/3, signals/2, is_full/1, reply/3,
+-export([start/1, adopt/2, event/2, data/2, queue/3, signals/2, is_full/1, reply/3,
          forget/2, written/3, tick/3, close/2]).
--export([connected_since/1, os_pid/1, peer/1, status/1, started_at/1]).
--export_type([life/0, event/0, reason/0]).
+-export([connected_since/1, os_pid/1, peer/1, sidecar/1, status/1, started_at/1]).
+-export_type([life/0, event/0, reason/0, sidecar/0]).
 
 %% Bytes of uncredited frames (heartbeats, credit) that may wait for the writer; more than that
 %% means that the program does not read, and they are left out.
@@ -18,8 +19,9 @@
 %% that writes without credit, and a window of small frames takes its time.
 -define(SLICE, 256).
 
--record(life, {port :: port(),
-               process :: megaphone_program:process(),
+-record(life, {transport :: megaphone_transport:transport(),
+               %% The process that the node has started, or the sidecar that came by itself.
+               program :: {process, megaphone_program:process()} | {sidecar, sidecar()},
                writer :: pid(),
                max_frame :: pos_integer(),
                inflow :: megaphone_inflow:inflow(),
@@ -43,8 +45,12 @@
               | {signals, megaphone_signals:batch()}
               | {frame, Frame :: iolist()}.
 -type written() :: credited | signals | uncredited.
--type reason() :: {exit_status, non_neg_integer()} | {port, term()} | {silent, integer()}
-                | {hello, iodata()} | no_hello | writer | megaphone_inflow:violation().
+-type reason() :: {exit_status, non_neg_integer()} | {port, term()} | closed | {socket, term()}
+                | {silent, integer()} | {hello, iodata()} | no_hello | writer
+                | megaphone_inflow:violation().
+%% An authenticated sidecar whose turn it is; its socket belongs to the owner already.
+-type sidecar() :: #{transport := megaphone_transport:transport(), inflow := megaphone_inflow:inflow(),
+                     epoch := pos_integer(), identity := binary(), address := binary()}.
 %% What the owner has to do something about.
 -type event() :: {hello, megaphone_protocol:peer()} | {bad, megaphone_protocol:reason()}
                | megaphone_protocol:message().
@@ -53,32 +59,55 @@
 start(Options = #{max_frame := MaxFrame, port_window := Window}) ->
     case megaphone_program:open(Options) of
         {ok, Port, Process} ->
-            Now = now_ms(),
-            Life = #life{port = Port, process = Process, max_frame = MaxFrame, started = Now,
-                         heard = Now, writer = megaphone_writer:start_link(Port),
-                         inflow = megaphone_inflow:new(Window),
-                         outflow = megaphone_outflow:new(0)},
+            Life = new({port, Port}, {process, Process}, megaphone_inflow:new(Window), MaxFrame),
             {ok, uncredited(megaphone_protocol:hello(Options), Life)};
         {error, _} = Error ->
             Error
     end.
 
+%% @doc The life of a sidecar that becomes the active one.
+-spec adopt(sidecar(), map()) -> {ok, life()} | {ended, reason()}.
+adopt(Sidecar = #{transport := Transport, inflow := Inflow, epoch := Epoch},
+      Options = #{max_frame := MaxFrame}) ->
+    Life = new(Transport, {sidecar, Sidecar}, Inflow, MaxFrame),
+    {hello, Hello} = megaphone_protocol:hello(Options),
+    case megaphone_transport:activate(Transport) of
+        ok -> {ok, uncredited({hello, Hello#{<<"epoch">> => Epoch}}, Life)};
+        {error, _} ->
+            _ = close(0, Life),
+            {ended, closed}
+    end.
+
+new(Transport, Program, Inflow, MaxFrame) ->
+    Now = now_ms(),
+    #life{transport = Transport, program = Program, max_frame = MaxFrame, started = Now, heard = Now,
+          writer = megaphone_writer:start_link(Transport), inflow = Inflow,
+          outflow = megaphone_outflow:new(0)}.
+
 %% @doc What a message of the owner's mailbox means for this life.
 -spec event(term(), life()) -> {data, binary()} | {written, written(), pos_integer()}
                              | {ended, reason()} | none.
-event({Port, {data, Data}}, #life{port = Port}) -> {data, Data};
-event({Port, {exit_status, Status}}, #life{port = Port}) -> {ended, {exit_status, Status}};
-event({'EXIT', Port, Reason}, #life{port = Port}) -> {ended, {port, Reason}};
 event({megaphone_writer, Writer, {Kind, Cost}}, #life{writer = Writer}) -> {written, Kind, Cost};
 event({'EXIT', Writer, _}, #life{writer = Writer}) -> {ended, writer};
-event(_, _) -> none.
+event(Info, #life{transport = Transport}) ->
+    case megaphone_transport:event(Info, Transport) of
+        %% Only now: what it delivered is taken in, and beyond the credit it may send no more.
+        passive ->
+            case megaphone_transport:activate(Transport) of
+                ok -> none;
+                {error, _} -> {ended, closed}
+            end;
+        Event ->
+            Event
+    end.
 
 %% @doc Takes in what the program sent: the bytes given and all that wait in the mailbox, for
 %% what has arrived before any credit is given back for it is what may be beyond the credit.
 %% Events come in the order of the frames, those before a violation too.
 -spec data(binary(), life()) -> {ok, [event()], life()} | {ended, reason(), [event()], life()}.
-data(First, Life = #life{port = Port, inflow = Inflow}) ->
-    Chunks = arrived(Port, megaphone_inflow:allowed(Inflow) - byte_size(First), [First]),
+data(First, Life = #life{transport = Transport, inflow = Inflow}) ->
+    Chunks = megaphone_transport:arrived(
+               Transport, megaphone_inflow:allowed(Inflow) - byte_size(First), [First]),
     case megaphone_inflow:data(join(Chunks), Inflow) of
         {ok, Taken} -> frames(Life#life{inflow = Taken, heard = now_ms()}, []);
         {violation, Reason} -> {ended, Reason, [], Life}
@@ -166,17 +195,19 @@ tick(Interval, Timeout, Life = #life{due = Due, heard = Heard, beats = Beats, in
     end.
 
 %% @doc Closes the port, which the program sees as end of file, and has its group ended after
-%% GraceMs. Whatever it still sent is dropped unread. Returns the process that sees to the end.
--spec close(non_neg_integer(), life()) -> {pid(), reference()}.
-close(GraceMs, #life{port = Port, writer = Writer, process = Process}) ->
+%% GraceMs. Whatever it still sent is dropped unread. Returns the process that sees to the end;
+%% there is none where the node cannot end the program.
+-spec close(non_neg_integer(), life()) -> none | {pid(), reference()}.
+close(GraceMs, #life{transport = Transport, writer = Writer, program = Program}) ->
     true = unlink(Writer),
     exit(Writer, kill),
     %% Closing first: from here on nothing more arrives, however fast the program writes.
-    try port_close(Port)
-    catch error:badarg -> true
-    end,
-    Helper = megaphone_program:end_group(Process, GraceMs),
-    drain(Port, Writer),
+    ok = megaphone_transport:close(Transport),
+    Helper = case Program of
+                 {process, Process} -> megaphone_program:end_group(Process, GraceMs);
+                 {sidecar, _} -> none
+             end,
+    drain(Transport, Writer),
     true = erlang:garbage_collect(),
     Helper.
 
@@ -187,8 +218,15 @@ connected_since(#life{connected = Connected}) -> Connected.
 started_at(#life{started = Started}) -> Started.
 
 -spec os_pid(life()) -> pos_integer() | undefined.
-os_pid(#life{process = {0, _}}) -> undefined;
-os_pid(#life{process = {OsPid, _}}) -> OsPid.
+os_pid(#life{program = {process, {0, _}}}) -> undefined;
+os_pid(#life{program = {process, {OsPid, _}}}) -> OsPid;
+%% As the sidecar says: where it counts may be another machine, or another container.
+os_pid(#life{peer = #{os_pid := OsPid}}) -> OsPid;
+os_pid(_) -> undefined.
+
+-spec sidecar(life()) -> none | sidecar().
+sidecar(#life{program = {sidecar, Sidecar}}) -> Sidecar;
+sidecar(_) -> none.
 
 -spec peer(life()) -> none | megaphone_protocol:peer().
 peer(#life{peer = Peer}) -> Peer.
@@ -199,26 +237,18 @@ status(Life = #life{connected = Connected, outflow = Outflow}) ->
                   none -> undefined;
                   _ -> (now_ms() - Connected) / 1000
               end,
-    #{<<"os_pid">> => os_pid(Life),
+    #{<<"transport">> => atom_to_binary(megaphone_transport:kind(Life#life.transport), utf8),
+      <<"os_pid">> => os_pid(Life),
       <<"connected_seconds">> => Seconds,
       <<"queued_bytes">> => megaphone_outflow:queued(Outflow),
       <<"credit_bytes">> => megaphone_outflow:credit(Outflow)}.
 
-%% Newest first; ends when there are more bytes than are allowed.
-arrived(Port, Room, Chunks) when Room >= 0 ->
-    receive
-        {Port, {data, Data}} -> arrived(Port, Room - byte_size(Data), [Data | Chunks])
-    after 0 -> Chunks
-    end;
-arrived(_Port, _Room, Chunks) ->
-    Chunks.
-
 join([Only]) -> Only;
 join(Chunks) -> iolist_to_binary(lists:reverse(Chunks)).
 
-frames(Life = #life{until_look = 0, port = Port, inflow = Inflow}, Events) ->
+frames(Life = #life{until_look = 0, transport = Transport, inflow = Inflow}, Events) ->
     Looked = Life#life{until_look = ?SLICE},
-    case arrived(Port, megaphone_inflow:allowed(Inflow), []) of
+    case megaphone_transport:arrived(Transport, megaphone_inflow:allowed(Inflow), []) of
         [] ->
             frames(Looked, Events);
         Chunks ->
@@ -305,12 +335,11 @@ send(Message, Life = #life{writer = Writer, uncredited = Uncredited}) ->
     ok = megaphone_writer:write(Writer, Frame, {uncredited, Size + 4}),
     Life#life{uncredited = Uncredited + Size + 4}.
 
-drain(Port, Writer) ->
+drain(Transport, Writer) ->
+    ok = megaphone_transport:drain(Transport),
     receive
-        {Port, _} -> drain(Port, Writer);
-        {'EXIT', Port, _} -> drain(Port, Writer);
-        {'EXIT', Writer, _} -> drain(Port, Writer);
-        {megaphone_writer, Writer, _} -> drain(Port, Writer)
+        {'EXIT', Writer, _} -> drain(Transport, Writer);
+        {megaphone_writer, Writer, _} -> drain(Transport, Writer)
     after 0 -> ok
     end.
 

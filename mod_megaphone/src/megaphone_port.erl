@@ -5,6 +5,11 @@
 %%%         └──end of a try while down──▶ down ◀────┘
 %%%                                        └──every retry_interval──▶ starting
 %%%
+%%% With the option `sidecar` the program comes by itself, and nothing is started:
+%%%
+%%%     waiting ──adopt──▶ starting ──hello──▶ connected
+%%%        ▲─────────end──────┴────────end─────────┘
+%%%
 %%% The death of the program is an event here and not a crash. Nothing in this process blocks:
 %%% writing, killing, checking and answering each have a process of their own.
 -module(megaphone_port).
@@ -14,6 +19,7 @@
 -export([start_link/1, reload/1, status/0, limits/0]).
 -export([call/3, cast/2, subscribe/1, unsubscribe/1, send_batch/3]).
 -export([attach/2, send_signals/1, complain/1]).
+-export([adopt/1, release/1, standing_by/1]).
 -export([init/1, callback_mode/0, handle_event/4, terminate/3, format_status/1]).
 
 -include("logger.hrl").
@@ -29,7 +35,9 @@
 -define(ENDING_POLL, 50).
 %% Options that the running program depends on.
 -define(PROGRAM_OPTIONS, [python, config_file, heartbeat_interval, heartbeat_timeout,
-                          max_frame, port_window]).
+                          max_frame, port_window, sidecar]).
+%% Milliseconds that a sidecar has for its hello: it runs already.
+-define(SIDECAR_HELLO, 2000).
 
 -record(data, {options :: options(),
                life = none :: none | megaphone_life:life(),
@@ -40,6 +48,8 @@
                check = not_run :: not_run | done | {pid(), reference()},
                reason = undefined :: undefined | binary(),
                lives = 0 :: non_neg_integer(),
+               %% Sidecars that could take over at once.
+               standby = 0 :: non_neg_integer(),
                pending = #{} :: #{Id :: pos_integer() => gen_statem:from()},
                answering = megaphone_calls:new() :: megaphone_calls:calls(),
                subscribers = megaphone_subscribers:new() :: megaphone_subscribers:subscribers(),
@@ -65,7 +75,7 @@ reload(Options) ->
 status() ->
     case request(status, ?STATUS_TIME) of
         {error, Reason} ->
-            #{<<"state">> => <<"down">>, <<"os_pid">> => undefined, <<"restarts">> => 0,
+            #{<<"state">> => <<"down">>, <<"transport">> => undefined, <<"os_pid">> => undefined, <<"restarts">> => 0,
               <<"reason">> => <<"the owner of the port does not answer: ",
                                 (atom_to_binary(Reason, utf8))/binary>>,
               <<"connected_seconds">> => undefined, <<"queued_bytes">> => 0,
@@ -150,6 +160,22 @@ send_signals(Batch) ->
 complain(Text) ->
     gen_statem:cast(?MODULE, {complain, Text}).
 
+%% @doc It is this sidecar's turn; its socket belongs to the owner already, which closes it where it
+%% does not want it.
+-spec adopt(megaphone_life:sidecar()) -> ok | {error, busy | disconnected | timeout}.
+adopt(Sidecar) ->
+    request({adopt, Sidecar}, ?OWNER_TIME).
+
+%% @doc Ends the turn of this epoch, if it is the one that runs.
+-spec release(pos_integer()) -> ok.
+release(Epoch) ->
+    gen_statem:cast(?MODULE, {release, Epoch}).
+
+%% @doc How many sidecars stand by.
+-spec standing_by(non_neg_integer()) -> ok.
+standing_by(Count) ->
+    gen_statem:cast(?MODULE, {standing_by, Count}).
+
 request(Request, Timeout) ->
     %% No proxy process: a late answer goes to an alias that is gone (OTP 24).
     try gen_statem:call(?MODULE, Request, {dirty_timeout, Timeout})
@@ -172,8 +198,11 @@ init(Options) ->
     _ = process_flag(message_queue_data, off_heap),
     %% The mailbox holds message bodies: no crash report, trace or dump may show them.
     _ = process_flag(sensitive, true),
-    {ok, starting, #data{options = Options, restarts = megaphone_restarts:new(Options)},
-     {next_event, internal, start}}.
+    Data = #data{options = Options, restarts = megaphone_restarts:new(Options)},
+    case Options of
+        #{sidecar := undefined} -> {ok, starting, Data, {next_event, internal, start}};
+        #{sidecar := _} -> {ok, waiting, Data}
+    end.
 
 %% @private
 -spec handle_event(gen_statem:event_type(), term(), atom(), #data{}) ->
@@ -187,7 +216,7 @@ terminate(_Reason, _State, Data = #data{life = Life, check = Check, answering = 
     ok = megaphone_calls:stop(Answering),
     _ = megaphone_processes:disconnected(Data#data.processes),
     Helpers = [Helper || {_, _} = Helper <- [Data#data.ending, Check]]
-        ++ [megaphone_life:close(?GRACE, Life) || Life =/= none],
+        ++ [Helper || Life =/= none, {_, _} = Helper <- [megaphone_life:close(?GRACE, Life)]],
     _ = [megaphone_check:stop(Pid) || {Pid, _} <- [Check]],
     Deadline = now_ms() + megaphone_program:ending_time(?GRACE),
     lists:foreach(fun({_, Monitor}) ->
@@ -226,7 +255,7 @@ handle(state_timeout, retry, _, #data{ending = {_, _}}) ->
 handle(state_timeout, retry, _, Data) ->
     {next_state, starting, Data, {next_event, internal, start}};
 handle({timeout, tick}, tick, connected, Data = #data{life = Life, options = Options}) ->
-    #{heartbeat_interval := Interval, heartbeat_timeout := Timeout} = Options,
+    {Interval, Timeout} = patience(Options, Data),
     case megaphone_life:tick(Interval, Timeout, Life) of
         {ok, Ticked} ->
             Log = megaphone_log:tick(Data#data.log),
@@ -290,8 +319,26 @@ handle({call, From}, {attach, Process, Pid, Call}, connected,
 handle({call, From}, {signals, Batch}, connected, Data = #data{life = Life, processes = Processes}) ->
     {Actions, Queued, Waiting} = megaphone_processes:send(From, Batch, Life, Processes),
     {keep_state, Data#data{life = Queued, processes = Waiting}, Actions};
+handle({call, From}, {adopt, Sidecar}, waiting, Data = #data{options = Options, lives = Lives}) ->
+    case megaphone_life:adopt(Sidecar, Options) of
+        {ok, Life} ->
+            {next_state, starting, Data#data{life = Life, lives = Lives + 1},
+             [{reply, From, ok}, {state_timeout, ?SIDECAR_HELLO, hello}]};
+        {ended, _} ->
+            {keep_state_and_data, {reply, From, {error, disconnected}}}
+    end;
+handle({call, From}, {adopt, #{transport := Transport}}, _, _Data) ->
+    ok = megaphone_transport:close(Transport),
+    {keep_state_and_data, {reply, From, {error, busy}}};
 handle({call, From}, _, _, _Data) ->
     {keep_state_and_data, {reply, From, {error, disconnected}}};
+handle(cast, {release, Epoch}, _, Data = #data{life = Life}) ->
+    case Life =/= none andalso megaphone_life:sidecar(Life) of
+        #{epoch := Epoch} -> ended(replaced, Data);
+        _ -> keep_state_and_data
+    end;
+handle(cast, {standing_by, Count}, _, Data) ->
+    {keep_state, Data#data{standby = Count}};
 handle(cast, {frame, Frame, Size}, connected, Data = #data{life = Life}) ->
     case megaphone_life:queue({frame, Frame}, Size, Life) of
         {ok, Queued} ->
@@ -317,16 +364,21 @@ handle(cast, {reload, Options}, _, Data = #data{options = Before, restarts = Res
         true ->
             {keep_state, Reloaded};
         false ->
-            ?INFO_MSG("megaphone: its options changed: the port program is started anew", []),
+            ?INFO_MSG("megaphone: its options changed: it connects to the program anew", []),
             {Actions, Closed} = gone(<<"its options changed">>, ?GRACE, Reloaded),
-            {next_state, backing_off, Closed#data{restarts = megaphone_restarts:new(Options)},
-             [{state_timeout, 0, retry} | Actions]}
+            Anew = Closed#data{restarts = megaphone_restarts:new(Options)},
+            case Options of
+                #{sidecar := undefined} ->
+                    {next_state, backing_off, Anew, [{state_timeout, 0, retry} | Actions]};
+                _ ->
+                    {next_state, waiting, Anew, Actions}
+            end
     end;
 handle(info, Info, State, Data = #data{life = Life}) ->
     case Life =/= none andalso megaphone_life:event(Info, Life) of
         {data, Bytes} -> received(Bytes, State, Data);
         {written, Kind, Cost} ->
-            {Actions, Released} = release(Data#data{life = megaphone_life:written(Kind, Cost, Life)}),
+            {Actions, Released} = let_on(Data#data{life = megaphone_life:written(Kind, Cost, Life)}),
             {keep_state, Released, Actions};
         {ended, Reason} -> ended(Reason, Data);
         _ -> info(Info, State, Data)
@@ -335,9 +387,9 @@ handle(_, _, _, _Data) ->
     keep_state_and_data.
 
 %% Proxies go on once there is room.
-release(Data = #data{life = none}) ->
+let_on(Data = #data{life = none}) ->
     {[], Data};
-release(Data = #data{life = Life, processes = Processes}) ->
+let_on(Data = #data{life = Life, processes = Processes}) ->
     {Actions, Told, Released} = megaphone_processes:release(Life, Processes),
     {Actions, Data#data{life = Told, processes = Released}}.
 
@@ -347,7 +399,7 @@ received(Bytes, State, Data = #data{life = Life}) ->
     case megaphone_life:data(Bytes, Life) of
         {ok, Events, Next} ->
             {NewState, NewData, Actions} = events(Events, {State, Data#data{life = Next}, []}),
-            {Answers, Released} = release(NewData),
+            {Answers, Released} = let_on(NewData),
             {next_state, NewState, Released, Answers ++ Actions};
         {ended, Reason, Events, Next} ->
             {_, NewData, Actions} = events(Events, {State, Data#data{life = Next}, []}),
@@ -405,8 +457,14 @@ hello(#{version := Version}, Data = #data{restarts = Restarts, life = Life, subs
                 connected -> "is connected";
                 back -> "is back"
             end,
-    ?INFO_MSG("megaphone: the port program ~ts: version ~ts, pid ~p",
-              [Words, megaphone_log:sanitise(Version), megaphone_life:os_pid(Life)]),
+    case megaphone_life:sidecar(Life) of
+        none ->
+            ?INFO_MSG("megaphone: the port program ~ts: version ~ts, pid ~p",
+                      [Words, megaphone_log:sanitise(Version), megaphone_life:os_pid(Life)]);
+        #{identity := Identity, address := Address, epoch := Epoch} ->
+            ?INFO_MSG("megaphone: the sidecar ~ts, from ~ts, is the active one: version ~ts, epoch ~b",
+                      [Identity, Address, megaphone_log:sanitise(Version), Epoch])
+    end,
     ok = megaphone_subscribers:tell(connected, Subscribers),
     Data#data{restarts = Next, check = not_run}.
 
@@ -421,7 +479,7 @@ info({'DOWN', Monitor, process, _, Reason}, State, Data = #data{answering = Call
         error ->
             case megaphone_processes:down(Monitor, Data#data.processes) of
                 {ok, Rest} ->
-                    {Actions, Released} = release(Data#data{processes = Rest}),
+                    {Actions, Released} = let_on(Data#data{processes = Rest}),
                     {keep_state, Released, Actions};
                 error ->
                     receiver_down(Monitor, State, Data)
@@ -444,13 +502,21 @@ receiver_down(Monitor, State, Data) ->
 ended(Reason, Data) ->
     ended(Reason, Data, []).
 
+ended(Reason, Data = #data{life = Life, options = #{sidecar := Sidecar}}, Before)
+  when Sidecar =/= undefined ->
+    #{identity := Identity} = megaphone_life:sidecar(Life),
+    Text = megaphone_reason:text(Reason, sidecar),
+    {Actions, Gone} = gone(Text, 0, Data),
+    ?WARNING_MSG("megaphone: the sidecar ~ts is gone: ~ts; ~b stand by",
+                 [Identity, Text, Data#data.standby]),
+    {next_state, waiting, Gone, Before ++ Actions};
 ended(Reason, Data = #data{life = Life, restarts = Restarts}, Before) ->
     Now = now_ms(),
     Connected = case Life =/= none andalso megaphone_life:connected_since(Life) of
                     Since when is_integer(Since) -> Now - Since;
                     _ -> never
                 end,
-    Text = megaphone_reason:text(Reason),
+    Text = megaphone_reason:text(Reason, program),
     {Actions, Gone} = gone(Text, 0, Data),
     {What, Wait, Next} =
         megaphone_restarts:failed(Now, case Connected of never -> 0; _ -> Connected end, Restarts),
@@ -477,6 +543,8 @@ gone(Text, GraceMs, Data = #data{life = Life, pending = Pending, subscribers = S
                  none -> Data#data.ending;
                  _ -> megaphone_life:close(GraceMs, Life)
              end,
+    _ = [megaphone_sidecars:released(Epoch)
+         || Life =/= none, #{epoch := Epoch} <- [megaphone_life:sidecar(Life)]],
     _ = [megaphone_subscribers:tell(disconnected, Subscribers)
          || Life =/= none, megaphone_life:peer(Life) =/= none],
     {Actions, Data#data{life = none, ending = Ending, reason = Text, pending = #{},
@@ -513,12 +581,19 @@ cancel(_Broadcast, _State, Data) ->
 tick(Wait) ->
     {{timeout, tick}, Wait, tick}.
 
+%% How often it is looked whether the program lives, and how long it may be silent. Where another one
+%% could take over within the same second there is no reason to wait for long.
+patience(#{heartbeat_interval := Interval, heartbeat_timeout := Timeout}, #data{standby = 0}) ->
+    {Interval, Timeout};
+patience(#{heartbeat_interval := Interval, heartbeat_timeout := Timeout}, _Data) ->
+    {Interval div 2, min(Timeout, 2 * Interval)}.
+
 status(State, #data{life = Life, reason = Reason, lives = Lives, processes = Processes}) ->
     Common = #{<<"state">> => atom_to_binary(State, utf8), <<"reason">> => Reason,
                <<"processes">> => megaphone_processes:count(Processes),
                <<"restarts">> => max(0, Lives - 1)},
     maps:merge(Common, case Life of
-                           none -> #{<<"os_pid">> => undefined, <<"connected_seconds">> => undefined,
+                           none -> #{<<"transport">> => undefined, <<"os_pid">> => undefined, <<"connected_seconds">> => undefined,
                                      <<"queued_bytes">> => 0, <<"credit_bytes">> => 0};
                            _ -> megaphone_life:status(Life)
                        end).

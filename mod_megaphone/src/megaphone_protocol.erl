@@ -37,7 +37,8 @@
 -type signal_kind() :: reply | refuse | exit | send | cast | exit_signal | link | unlink
                      | monitor | demonitor.
 -type peer() :: #{max_frame := pos_integer(), credit := non_neg_integer(),
-                  capabilities := [binary()], version := binary(), name := binary()}.
+                  capabilities := [binary()], version := binary(), name := binary(),
+                  os_pid := pos_integer() | undefined}.
 -type reason() :: compressed | not_a_term | unknown_message.
 
 %% @doc The table of docs/protocol.md: tag, number of elements, who sends, who receives, and
@@ -103,10 +104,15 @@ greet_v1(Map) ->
     case [Key || {Key, false} <- Checks] of
         [] ->
             {ok, #{max_frame => MaxFrame, credit => Credit, version => Version, name => Name,
+                   os_pid => os_pid(maps:get(<<"os_pid">>, Map, undefined)),
                    capabilities => [C || C <- ?CAPABILITIES, lists:member(C, Offered)]}};
         [Key | _] ->
             {error, io_lib:format("its hello has no valid ~ts", [Key])}
     end.
+
+%% For the operator only.
+os_pid(OsPid) when is_integer(OsPid), OsPid > 0 -> OsPid;
+os_pid(_) -> undefined.
 
 %% @doc A payload as a message that the node may receive. Never raises, makes no atom and
 %% inflates nothing.

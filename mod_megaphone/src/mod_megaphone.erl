@@ -239,6 +239,17 @@ mod_opt_type(python) ->
     econf:non_empty(econf:binary());
 mod_opt_type(config_file) ->
     econf:either(undefined, econf:path());
+mod_opt_type(sidecar) ->
+    %% What contradicts itself is told by megaphone_endpoint: it must not keep the node from booting.
+    econf:either(undefined,
+                 econf:options(#{socket => econf:non_empty(econf:binary()),
+                                 ip => econf:ip(), port => econf:port(),
+                                 secret_file => econf:non_empty(econf:binary()),
+                                 tls => econf:bool(),
+                                 certfile => econf:non_empty(econf:binary()),
+                                 cafile => econf:non_empty(econf:binary()),
+                                 allow_plaintext => econf:bool()},
+                               [unique, {required, [secret_file]}, {return, map}]));
 mod_opt_type(heartbeat_interval) ->
     econf:and_then(econf:timeout(second), econf:int(100, 60000));
 mod_opt_type(heartbeat_timeout) ->
@@ -284,6 +295,7 @@ mod_opt_type(allowed_functions) ->
 mod_options(_Host) ->
     [{python, <<"python3">>},
      {config_file, undefined},
+     {sidecar, undefined},
      {heartbeat_interval, timer:seconds(1)},
      {heartbeat_timeout, timer:seconds(5)},
      {hello_timeout, timer:seconds(10)},
@@ -326,6 +338,15 @@ mod_doc() ->
             #{value => <<"Path">>,
               desc => <<"Megaphone's own configuration file, given to the port program as "
                         "'MEGAPHONE_CONFIG'. Not set by default.">>}},
+           {sidecar,
+            #{value => <<"Options">>,
+              desc => <<"Where the program runs by itself, in another container or as a service of its "
+                        "own: the node starts none, and listens for it at 'socket', the path of a Unix "
+                        "socket, or at 'ip' (default '127.0.0.1') and 'port'. 'secret_file' holds what "
+                        "both know, 32 bytes at least. Beyond loopback it takes 'tls: true', with "
+                        "'certfile' (default: one of ejabberd's 'certfiles') and, if sidecars are to "
+                        "have certificates, too, 'cafile'; or 'allow_plaintext: true'. Not set by "
+                        "default.">>}},
            {heartbeat_interval,
             #{value => <<"timeout()">>,
               desc => <<"How often the node and the program tell each other that they live. From "

@@ -54,9 +54,9 @@ gone(Group) ->
 tree_test_() ->
     with_keeper(?BROADCASTS, #{}, fun(_, _) ->
         Sup = pid(megaphone_sup),
-        megaphone_test:until(fun() -> length(supervisor:which_children(Sup)) =:= 5 end),
-        ?assertEqual([megaphone_broadcasts, megaphone_proxies, megaphone_port, megaphone_fanout_sup,
-                      megaphone_observer_sup],
+        megaphone_test:until(fun() -> length(supervisor:which_children(Sup)) =:= 6 end),
+        ?assertEqual([megaphone_broadcasts, megaphone_proxies, megaphone_port, megaphone_sidecars_sup,
+                      megaphone_fanout_sup, megaphone_observer_sup],
                      lists:reverse([Id || {Id, _, _, _} <- supervisor:which_children(Sup)])),
         ?assertEqual([megaphone_heartbeat, megaphone_overloads, megaphone_sampler],
                      lists:sort([Id || {Id, _, _, _} <-

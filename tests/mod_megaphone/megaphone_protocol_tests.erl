@@ -86,7 +86,9 @@ hello_of_the_node_test() ->
 greet_test() ->
     {ok, Peer} = megaphone_protocol:greet(hello(#{<<"protocol">> => [7, 1]})),
     ?assertEqual(#{max_frame => 4096, credit => 8192, version => <<"9">>,
-                   name => <<"port_program">>, capabilities => [<<"calls">>]}, Peer).
+                   name => <<"port_program">>, os_pid => undefined, capabilities => [<<"calls">>]}, Peer),
+    {ok, Told} = megaphone_protocol:greet(hello(#{<<"os_pid">> => 7})),
+    ?assertMatch(#{os_pid := 7}, Told).
 
 greet_refuses_test_() ->
     [?_assertMatch({error, _}, megaphone_protocol:greet(hello(Changes)))

@@ -57,7 +57,7 @@ program(Name) ->
 %% The module's defaults, in test time.
 options(Program, Changes) ->
     maps:merge(#{python => program(Program), config_file => undefined,
-                 heartbeat_interval => 100, heartbeat_timeout => 1000, hello_timeout => 10000,
+                 sidecar => undefined, heartbeat_interval => 100, heartbeat_timeout => 1000, hello_timeout => 10000,
                  max_frame => 4194304, port_window => 8388608,
                  restart_intensity => 5, restart_period => 60000, retry_interval => 60000, max_processes => 1000,
                  sample_interval => 60000, reconciliation_interval => 60000,

@@ -4,7 +4,7 @@
 
 written_in_order_test() ->
     Port = open_port({spawn_executable, "/bin/cat"}, [binary, stream]),
-    Writer = megaphone_writer:start_link(Port),
+    Writer = megaphone_writer:start_link({port, Port}),
     [megaphone_writer:write(Writer, [integer_to_binary(N), <<"\n">>], N) || N <- lists:seq(1, 5)],
     [receive {megaphone_writer, Writer, N} -> ok after 5000 -> error({unwritten, N}) end || N <- lists:seq(1, 5)],
     ?assertEqual(<<"1\n2\n3\n4\n5\n">>, read(Port, <<>>)),
@@ -21,7 +21,7 @@ busy_port_test() ->
     process_flag(trap_exit, true),
     Port = open_port({spawn_executable, "/bin/sleep"}, [{args, ["1000"]}, binary, stream]),
     {os_pid, OsPid} = erlang:port_info(Port, os_pid),
-    Writer = megaphone_writer:start_link(Port),
+    Writer = megaphone_writer:start_link({port, Port}),
     [megaphone_writer:write(Writer, binary:copy(<<"x">>, 1000000), N) || N <- lists:seq(1, 20)],
     megaphone_test:until(fun() -> process_info(Writer, status) =:= {status, suspended} end),
     ?assert(is_process_alive(Writer)),
@@ -33,7 +33,7 @@ busy_port_test() ->
 %% Frames hold message bodies.
 nothing_is_shown_test() ->
     Port = open_port({spawn_executable, "/bin/cat"}, [binary, stream]),
-    Writer = megaphone_writer:start_link(Port),
+    Writer = megaphone_writer:start_link({port, Port}),
     megaphone_writer:write(Writer, <<"first">>, 0),
     receive {megaphone_writer, Writer, 0} -> ok after 5000 -> error(unwritten) end,
     true = erlang:suspend_process(Writer),

@@ -166,7 +166,7 @@ def test_upgrade_loads_every_changed_module(attached: EmbeddedNode) -> None:
     assert evaluate(attached, versions) != before
     assert evaluate(attached, digest) != former
     assert evaluate(attached, "mod_megaphone:stale_modules()") == "[]"
-    assert evaluate(attached, "megaphone_reason:text(no_hello)") == (
+    assert evaluate(attached, "megaphone_reason:text(no_hello, program)") == (
         '<<"itsaidnohelloinallitstime">>'
     )
 

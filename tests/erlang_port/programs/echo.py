@@ -17,7 +17,7 @@ CALLS, SIZE, ASKED = map(int, sys.argv[1:])
 
 
 async def main() -> None:
-    connection = PortConnection(*fds, name="echo", version="1")
+    connection = PortConnection(name="echo", version="1")
     seen = []
     enough = asyncio.Event()
 
@@ -28,7 +28,7 @@ async def main() -> None:
         return request
 
     connection.register("echo", echo)
-    await connection.connect()
+    await connection.connect(*fds)
     payload = b"y" * SIZE
 
     async def ask(n):

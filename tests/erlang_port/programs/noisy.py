@@ -24,8 +24,8 @@ def shell(script: str) -> None:
 
 
 async def main() -> None:
-    connection = PortConnection(*fds, name="noisy", version="1")
-    await connection.connect()
+    connection = PortConnection(name="noisy", version="1")
+    await connection.connect(*fds)
     capture.attach(connection.log)
     libc = ctypes.CDLL(None)
     for n in range(50):

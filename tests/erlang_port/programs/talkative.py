@@ -26,8 +26,8 @@ class Talkative:
 
 
 async def main() -> None:
-    connection = PortConnection(*fds, name="talkative", version="1")
-    await connection.connect()
+    connection = PortConnection(name="talkative", version="1")
+    await connection.connect(*fds)
     for n in range(COUNT):
         # It is collected a few allocations later: for some of these in the middle of the cast,
         # which has the protocol's lock.

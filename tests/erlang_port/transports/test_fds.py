@@ -77,12 +77,10 @@ async def connect(node):
 
     async def connect(**greeting):
         values = {**GREETING, **{key.encode(): value for key, value in greeting.items()}}
-        connection = PortConnection(
-            node.program_reads, node.program_writes, name="port_program", version="1"
-        )
+        connection = PortConnection(name="port_program", version="1")
         opened.append(connection)
         node.send(Hello(values))
-        peer = await connection.connect(5)
+        peer = await connection.connect(node.program_reads, node.program_writes, 5)
         assert peer.name == "node@host"
         await node.receive(Hello)
         return connection
@@ -228,10 +226,10 @@ async def test_what_cannot_be_handed_on_ends_the_connection(node, connect):
 
 
 async def test_a_node_of_another_protocol_gets_a_hello_to_log(node):
-    connection = PortConnection(node.program_reads, node.program_writes, name="p", version="1")
+    connection = PortConnection(name="p", version="1")
     node.send(Hello({**GREETING, b"protocol": [2]}))
     with pytest.raises(Disconnected, match="upgrade the older"):
-        await connection.connect(5)
+        await connection.connect(node.program_reads, node.program_writes, 5)
     await connection.close()
     assert (await node.receive(Hello)).values[b"protocol"] == [1]
 
@@ -319,10 +317,8 @@ async def test_silence_while_the_machine_stood_still_is_not_the_nodes(node, conn
 
 
 async def test_the_wait_for_the_hello_is_no_lag_of_the_loop(node):
-    connection = PortConnection(
-        node.program_reads, node.program_writes, name="port_program", version="1"
-    )
-    connecting = asyncio.create_task(connection.connect(5))
+    connection = PortConnection(name="port_program", version="1")
+    connecting = asyncio.create_task(connection.connect(node.program_reads, node.program_writes, 5))
     await asyncio.sleep(0.6)
     node.send(Hello(GREETING))
     await connecting
@@ -351,9 +347,9 @@ async def test_a_node_that_no_longer_reads_ends_the_connection(node, connect):
 
 
 async def test_no_hello_is_an_error(node):
-    connection = PortConnection(node.program_reads, node.program_writes, name="p", version="1")
+    connection = PortConnection(name="p", version="1")
     with pytest.raises(Disconnected, match=r"no hello within 0\.05 s"):
-        await connection.connect(0.05)
+        await connection.connect(node.program_reads, node.program_writes, 0.05)
     await connection.close()
 
 
