@@ -1,9 +1,11 @@
-"""The application: what the port program runs, as one supervision tree."""
+"""The application: what the port program and the sidecar run, as one supervision tree."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+import signal
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
 
 from bridge import logs, servers
 from bridge.fanout import service
@@ -12,7 +14,7 @@ from bridge.http import health, page, status
 from bridge.http import metrics as exposition
 from bridge.http.metrics import Exposed
 from bridge.http.server import HttpServer
-from bridge.status import Status
+from bridge.status import Sources, Status
 from bridge.version import __version__
 from erlang_port.otp import application, supervisor
 from erlang_port.otp.application import Application, ApplicationSpec, Terminated
@@ -31,9 +33,15 @@ from metrics.runtime import RuntimeCollector
 from metrics.workers import WorkerMetrics
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from aiohttp import web
+
     from bridge.config import Configuration
     from erlang_port.otp.coroutine_child import Started
     from erlang_port.otp.process import Process
+    from erlang_port.otp.remote import Node
+    from erlang_port.protocol import Peer
     from erlang_port.startup import OutputCapture
 
 _logger = logs.get_logger("megaphone")
@@ -43,111 +51,182 @@ class Failed(Exception):  # noqa: N818  # says what the program has
     """A part of the application failed again and again."""
 
 
+class Way(Protocol):
+    """How the connection to the node comes about: as the node's port, or as its sidecar."""
+
+    def child(self, megaphone: Megaphone) -> ChildSpec:
+        """The child that keeps the connection."""
+
+    def more(self, megaphone: Megaphone) -> Sequence[ChildSpec]:
+        """What else belongs to it, started last."""
+
+    def routes(self, megaphone: Megaphone) -> Sequence[web.RouteDef]:
+        """What is served by HTTP beside health, metrics and status."""
+
+    def reasons(self, port: PortConnection) -> list[str]:
+        """Why no batch can come, a line each."""
+
+    def standing_by(self) -> bool:
+        """Whether another one is connected in its place."""
+
+    def status(self) -> dict[str, Any] | None:
+        """The sidecar's part of the status."""
+
+
 class Megaphone(Application):
     """The application.
 
         Supervisor
-          port      PortConnection: its end is the program's end
+          port      PortConnection, kept by its `Way`
           workers   Supervisor: the worker processes
           headroom  Headroom: how many sessions the node could hold
           http      HttpServer
-          servers   Supervisor: the operator's own gen_servers
+          servers   Supervisor: the operator's own gen_servers, while there is a connection
 
     Args:
         configuration: all of it.
-        descriptors: where the node's bytes come from, and where they go to.
-        output: what is printed; it reaches the node's log once there is a connection.
+        way: how the connection comes about.
+
+    Attributes:
+        over: why the program ends, once it is to end by itself.
+        port: the connection.
+        top: the supervisor, once it has started.
     """
 
-    def __init__(
-        self, configuration: Configuration, descriptors: tuple[int, int], output: OutputCapture
-    ) -> None:
+    def __init__(self, configuration: Configuration, way: Way) -> None:
         registry, details = new_registry(), new_registry()
-        self._output = output
-        self._descriptors = descriptors
-        # Why the connection ended, when that was not this program's own doing.
-        self._over: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self._log = configuration.log
-        self._top: Process | None = None
-        self._port = PortConnection(name="port_program", version=__version__)
-        node = NodeCollector(registry, self._port.call)
-        in_detail = NodeCollector(details, self._port.call, METRICS_DETAILED, DETAILED)
-        pool = self._pool = WorkerPool(
-            configuration.workers, self._port.send_batch_answer, WorkerMetrics(registry, node)
+        self.configuration = configuration
+        self.over: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self.top: Process | None = None
+        self.port = PortConnection(name="port_program", version=__version__)
+        node = NodeCollector(registry, self.port.call)
+        in_detail = NodeCollector(details, self.port.call, METRICS_DETAILED, DETAILED)
+        self.pool = WorkerPool(
+            configuration.workers, self.port.send_batch_answer, WorkerMetrics(registry, node)
         )
         http = HttpServer(configuration.http) if configuration.http.enabled else None
         headroom = Headroom(registry, node)
-        state = Status(self._port, pool, http, headroom, self._supervision_tree, _processes)
+        self.status = Status(
+            Sources(self.port, self.pool, http, headroom, way, self._supervision_tree, _processes)
+        )
 
         RuntimeCollector(registry, _processes, self._supervision_tree)
-        PortCollector(registry, lambda: self._port.statistics() if self._port.connected else None)
+        PortCollector(registry, lambda: self.port.statistics() if self.port.connected else None)
         ProgramCollector(registry, __version__)
-        service.register(self._port, pool)
-        state.register()
+        service.register(self.port, self.pool)
+        self.status.register()
 
         # Stopped in reverse: what is queued for the port still goes out.
         children = [
-            coroutine_child("port", self._keep_port, restart="temporary"),
-            ChildSpec("workers", pool.start_link, type="supervisor", shutdown=4.0),
+            way.child(self),
+            ChildSpec("workers", self.pool.start_link, type="supervisor", shutdown=4.0),
             coroutine_child("headroom", headroom.run),
         ]
         if http is not None:
-            http.add_routes(health.routes(state.reasons))
+            http.add_routes(health.routes(self.status.reasons, way.standing_by))
             http.add_routes(
                 exposition.routes(
                     Exposed(registry, node.refresh), Exposed(details, in_detail.refresh)
                 )
             )
-            http.add_routes(status.routes(state.whole))
-            http.add_routes(page.routes())
+            http.add_routes(way.routes(self))
             children.append(coroutine_child("http", http.run, shutdown=3.0))
-        if configuration.servers:
-            own = (configuration.servers, configuration.python_path)
-            children.append(ChildSpec("servers", servers.start_link, own, type="supervisor"))
+        children += way.more(self)
         self._tree = Tree("megaphone", Flags(intensity=3, period=60.0), children)
 
     async def start(self, start_type: str, args: None) -> Process | None:
         """See `erlang_port.otp.application.Application.start`."""
         del start_type, args
-        self._top = await supervisor.start_link(self._tree)
-        return self._top
+        self.top = await supervisor.start_link(self._tree)
+        return self.top
 
     def _supervision_tree(self) -> dict[str, Any] | None:
-        return None if self._top is None else supervision_tree(self._top)
+        return None if self.top is None else supervision_tree(self.top)
 
-    async def run(self) -> None:
-        """Run until SIGTERM, or until the connection to the node is over.
+    def servers(self) -> ChildSpec | None:
+        """The child that the operator's own gen_servers are; None: there are none."""
+        if not self.configuration.servers:
+            return None
+        own = (self.configuration.servers, self.configuration.python_path)
+        return ChildSpec("servers", servers.start_link, own, type="supervisor")
+
+    def attach(self, peer: Peer) -> Node:
+        """Make the connection the processes' way to the node."""
+        node = attach(Runtime.here(), self.port, peer.name)
+        self.port.on_signals = node.take
+        return node
+
+    async def run(self, signals: Sequence[signal.Signals] = (signal.SIGTERM,)) -> None:
+        """Run until one of the signals, or until `over` is set.
 
         Raises:
-            Disconnected: the connection ended.
-            ApplicationError: there never was one.
+            Disconnected: `over` was set.
+            ApplicationError: the tree did not start.
             Failed: a part of the application failed again and again.
         """
         try:
             await application.run(
-                ApplicationSpec("megaphone", self, vsn=__version__), over=self._over
+                ApplicationSpec("megaphone", self, vsn=__version__), over=self.over, signals=signals
             )
         except Terminated as error:
             raise Failed(self._tree.gave_up or str(error)) from None
-        if self._over.done():
-            raise Disconnected(self._over.result())
+        if self.over.done():
+            raise Disconnected(self.over.result())
 
-    async def _keep_port(self, started: Started) -> None:
+
+class PortWay:
+    """The node has started this program, and ends with it.
+
+    Args:
+        descriptors: where the node's bytes come from, and where they go to.
+        output: what is printed; it reaches the node's log once there is a connection.
+    """
+
+    def __init__(self, descriptors: tuple[int, int], output: OutputCapture) -> None:
+        self._descriptors = descriptors
+        self._output = output
+
+    def child(self, megaphone: Megaphone) -> ChildSpec:
+        """See `Way`: its end is the program's end."""
+        return coroutine_child("port", partial(self._keep, megaphone), restart="temporary")
+
+    def more(self, megaphone: Megaphone) -> Sequence[ChildSpec]:
+        """See `Way`."""
+        own = megaphone.servers()
+        return () if own is None else (own,)
+
+    def routes(self, megaphone: Megaphone) -> Sequence[web.RouteDef]:
+        """See `Way`: the page, too."""
+        return (*status.routes(megaphone.status.whole), *page.routes())
+
+    def reasons(self, port: PortConnection) -> list[str]:
+        """See `Way`."""
+        return [] if port.connected else ["port: not connected to the node"]
+
+    def standing_by(self) -> bool:
+        """See `Way`."""
+        return False
+
+    def status(self) -> dict[str, Any] | None:
+        """See `Way`."""
+        return None
+
+    async def _keep(self, megaphone: Megaphone, started: Started) -> None:
+        port = megaphone.port
         try:
-            peer = await self._port.connect(*self._descriptors)
-            self._output.attach(self._port.log)
-            logs.pass_on(self._port.log, self._log)
-            node = attach(Runtime.here(), self._port, peer.name)
-            self._port.on_signals = node.take
+            peer = await port.connect(*self._descriptors)
+            self._output.attach(port.log)
+            logs.pass_on(port.log, megaphone.configuration.log)
+            megaphone.attach(peer)
             _logger.info("connected", version=__version__, node=peer.name)
             started()
-            self._over.set_result(await self._port.closed())
+            megaphone.over.set_result(await port.closed())
         finally:
             try:
                 # The last words go out first; what is said after them goes to stderr.
                 await asyncio.to_thread(self._output.stop)
             finally:
-                await self._port.close("the program stops")
+                await port.close("the program stops")
 
 
 def _processes() -> int:

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -90,6 +98,83 @@ class Log(_Section):
     )
 
 
+class Sidecar(_Section):
+    """How `megaphone sidecar` reaches the node; a port program needs none of it."""
+
+    socket: Path | None = Field(default=None, description="path of the node's Unix socket")
+    host: str | None = Field(
+        default=None, min_length=1, description="the node's address or name, instead of `socket`"
+    )
+    port: Annotated[int, Field(ge=1, le=65535)] = Field(
+        default=8471, description="the node's TCP port, with `host`"
+    )
+    secret_file: Path | None = Field(
+        default=None, description="file with the secret that the node has, too"
+    )
+    tls: bool = Field(default=False, description="whether the connection to `host` is one of TLS")
+    ca_file: Path | None = Field(
+        default=None, description="authorities whose certificates the node may have; the system's"
+    )
+    certificate_file: Path | None = Field(
+        default=None, description="the sidecar's own certificate and key, where the node wants one"
+    )
+    server_name: str | None = Field(
+        default=None, description="the name in the node's certificate; `host` otherwise"
+    )
+    allow_plaintext: bool = Field(
+        default=False, description="whether to go beyond this machine without TLS"
+    )
+    identity: Annotated[str, Field(pattern=r"^[!-~]{1,64}$")] | None = Field(
+        default=None, description="what it is called; made once and kept in `state_dir` otherwise"
+    )
+    state_dir: Path = Field(
+        default_factory=lambda: Path(os.environ.get("STATE_DIRECTORY", "/var/lib/megaphone")),
+        description="directory of what it keeps; one sidecar each",
+    )
+    control_socket: Path = Field(
+        default_factory=lambda: (
+            Path(os.environ.get("RUNTIME_DIRECTORY", "/run/megaphone-sidecar")) / "control.sock"
+        ),
+        description="Unix socket that the command line uses, its user's only",
+    )
+
+    @property
+    def configured(self) -> bool:
+        """Whether there is a node to connect to."""
+        return self.socket is not None or self.host is not None
+
+    @field_validator(
+        "socket", "secret_file", "ca_file", "certificate_file", "state_dir", "control_socket"
+    )
+    @classmethod
+    def _absolute(cls, path: Path | None) -> Path | None:
+        if path is not None and not path.is_absolute():
+            raise ValueError(f"{path} is not absolute")
+        return path
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.socket is not None and self.host is not None:
+            raise ValueError("there are both socket and host: give one of them")
+        if self.configured and self.secret_file is None:
+            raise ValueError("secret_file is missing: both sides need the same secret")
+        if self.host is not None and not (
+            self.tls or self.allow_plaintext or _is_loopback(self.host)
+        ):
+            raise ValueError(
+                f"{self.host} is not this machine: set tls, or allow_plaintext if the network"
+                " between is yours alone"
+            )
+        return self
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 class Server(_Section):
     """A gen_server of the operator's own, under the name that its table has."""
 
@@ -118,6 +203,7 @@ class Configuration(BaseSettings):
     workers: Workers = Field(default_factory=Workers)
     http: Http = Field(default_factory=Http)
     log: Log = Field(default_factory=Log)
+    sidecar: Sidecar = Field(default_factory=Sidecar)
     python_path: tuple[Path, ...] = Field(
         default=(), description="directories where the modules of `servers` are, absolute"
     )
@@ -176,7 +262,7 @@ def load() -> Configuration:
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
         unknown = first["type"] == "extra_forbidden"
-        message = "there is no such key" if unknown else first["msg"]
+        message = "there is no such key" if unknown else first["msg"].removeprefix("Value error, ")
         raise ConfigurationError(_described(first["loc"], message, file)) from None
     except SettingsError:
         raise ConfigurationError(

@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from typing import TYPE_CHECKING, Any, Final
+import time
+from typing import TYPE_CHECKING, Any, Final, TextIO
 
 from erlang_port.logs import MAX_TEXT, PortLogHandler, cut, level_name
 
@@ -60,6 +61,32 @@ def pass_on(sink: Sink, configuration: Log) -> None:
     root = logging.getLogger()
     root.addHandler(handler)
     root.setLevel(configuration.level.upper())
+
+
+def write(stream: TextIO, configuration: Log) -> None:
+    """Have everything that is logged from now on written to a stream, with its time and level."""
+    handler = logging.StreamHandler(stream)
+    own = formatter(configuration)
+    handler.setFormatter(own if configuration.format == "json" else _Dated(own))
+    root = logging.getLogger()
+    root.addHandler(handler)
+    root.setLevel(configuration.level.upper())
+
+
+class _Dated(logging.Formatter):
+    """Begins a line as the node begins those of the port program."""
+
+    default_time_format = "%Y-%m-%dT%H:%M:%S"
+    default_msec_format = "%s.%03dZ"
+    converter = staticmethod(time.gmtime)
+
+    def __init__(self, line: logging.Formatter) -> None:
+        super().__init__()
+        self._line = line
+
+    def format(self, record: logging.LogRecord) -> str:
+        begin = f"{self.formatTime(record)} [{level_name(record.levelno)}] {record.name}:"
+        return f"{begin} {self._line.format(record)}"
 
 
 def formatter(configuration: Log) -> logging.Formatter:

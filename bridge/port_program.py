@@ -60,13 +60,13 @@ def serve(descriptors: tuple[int, int], output: startup.OutputCapture) -> int:
     import asyncio
 
     from bridge import config
-    from bridge.app import Failed, Megaphone
+    from bridge.app import Failed, Megaphone, PortWay
     from erlang_port.otp.application import ApplicationError
     from erlang_port.transports.fds import Disconnected
 
     async def application() -> int:
         try:
-            await Megaphone(configuration, descriptors, output).run()
+            await Megaphone(configuration, PortWay(descriptors, output)).run()
         except (Disconnected, ApplicationError) as error:
             sys.stderr.write(f"{error}\n")
             return DISCONNECTED

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import time
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from bridge.version import __version__
 from erlang_port.etf import Atom, EtfError
@@ -29,24 +29,34 @@ NODE: Final = "node"
 NODE_TIMEOUT: Final = 2.0
 
 
+class Connection(Protocol):
+    """What the status tells of how the connection comes about, see `bridge.app.Way`."""
+
+    def reasons(self, port: PortConnection) -> list[str]:
+        """Why no batch can come, a line each."""
+
+    def status(self) -> dict[str, Any] | None:
+        """The sidecar's part."""
+
+
+class Sources(NamedTuple):
+    """What the status is made of."""
+
+    port: PortConnection
+    pool: WorkerPool
+    http: HttpServer | None
+    headroom: Headroom
+    way: Connection
+    tree: Callable[[], dict[str, Any] | None]
+    processes: Callable[[], int]
+
+
 class Status:
     """Answers what the status is, see docs/protocol.md."""
 
-    def __init__(
-        self,
-        port: PortConnection,
-        pool: WorkerPool,
-        http: HttpServer | None,
-        headroom: Headroom,
-        tree: Callable[[], dict[str, Any] | None],
-        processes: Callable[[], int],
-    ) -> None:
-        self._port = port
-        self._tree = tree
-        self._processes = processes
-        self._pool = pool
-        self._http = http
-        self._headroom = headroom
+    def __init__(self, sources: Sources) -> None:
+        self._port, self._pool, self._http, self._headroom, self._way = sources[:5]
+        self._tree, self._processes = sources.tree, sources.processes
         self._started = time.monotonic()
 
     def register(self) -> None:
@@ -76,6 +86,7 @@ class Status:
                 "worker_restarts": sum(worker["restarts"] for worker in workers),
                 "processes": self._processes(),
                 "capacity": estimates and [estimate._asdict() for estimate in estimates],
+                "sidecar": self._way.status(),
                 "tree": self._tree(),
             }
         }
@@ -97,12 +108,15 @@ class Status:
 
     def _without_node(self, reason: str) -> dict[str, Any]:
         state = "connected" if self._port.connected else "down"
+        own = self._way.status()
+        if own is not None and not self._port.connected:
+            state = "standby" if own["state"] == "standby" else state
+            reason = own["error"] or "another sidecar is connected, and this one stands by"
         return {"node": None, "port": {"state": state, "reason": reason}, "broadcasts": []}
 
     def reasons(self) -> list[str]:
         """Say what is not ready, a line each; nothing when all is."""
-        port = [] if self._port.connected else ["port: not connected to the node"]
-        return port + self._pool.reasons()
+        return self._way.reasons(self._port) + self._pool.reasons()
 
 
 def as_json(term: Term) -> Any:  # noqa: ANN401 - whatever JSON can hold

@@ -22,12 +22,17 @@ _READY: Final = frozenset({"idle", "busy"})
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """Whether the port program answers and formats."""
+    """Whether the port program answers and formats.
+
+    Attributes:
+        waiting: The node starts none itself, and listens for a sidecar.
+    """
 
     connected: bool
     down: bool
     reason: str
     version: str | None
+    waiting: bool = False
 
 
 def judge(status: Mapping[str, Any]) -> Health:
@@ -41,8 +46,11 @@ def judge(status: Mapping[str, Any]) -> Health:
         if isinstance(worker, dict) and worker.get("state") in _READY
     ]
     state = port.get("state")
+    sidecars = _mapping(status, "sidecars")
     version = _mapping(status, "node").get("version")
-    if state != "connected":
+    if state == "waiting":
+        reason = f"no sidecar is connected: {_sidecars(sidecars, port)}"
+    elif state != "connected":
         reason = f"the port is {state}"
         if port.get("reason"):
             reason += f": {port['reason']}"
@@ -55,11 +63,12 @@ def judge(status: Mapping[str, Any]) -> Health:
         down=state == "down",
         reason=reason,
         version=version if isinstance(version, str) else None,
+        waiting=state == "waiting" and bool(sidecars.get("listening")),
     )
 
 
 def wait(ctl: Ejabberdctl, timeout: float) -> tuple[Health, dict[str, Any]]:
-    """Asks until a worker is ready, the port is given up by the node, or the time is over.
+    """Asks until a worker is ready, or the node listens for sidecars; or the node gives up, or we.
 
     Args:
         ctl: The node.
@@ -76,9 +85,17 @@ def wait(ctl: Ejabberdctl, timeout: float) -> tuple[Health, dict[str, Any]]:
     while True:
         status = ctl.json("megaphone_status")
         health = judge(status)
-        if health.connected or health.down or time.monotonic() >= deadline:
+        settled = health.connected or health.waiting or health.down
+        if settled or time.monotonic() >= deadline:
             return health, status
         time.sleep(POLL_INTERVAL)
+
+
+def _sidecars(sidecars: Mapping[str, Any], port: Mapping[str, Any]) -> str:
+    if sidecars.get("error"):
+        return str(sidecars["error"])
+    last = f"; the last one: {port['reason']}" if port.get("reason") else ""
+    return f"the node waits for one at {sidecars.get('listening')}{last}"
 
 
 def attached(ctl: Ejabberdctl) -> dict[str, Any] | None:

@@ -112,7 +112,7 @@ def attach(
     if prepared.action == "unchanged":
         say("waiting for the port program")
         judged, status = health.wait(found.ctl, request.timeout)
-        if not judged.connected:
+        if not (judged.connected or judged.waiting):
             raise CommandError(
                 f"mod_megaphone {__version__} is attached, but {judged.reason}",
                 "look into ejabberd's log",
@@ -209,7 +209,7 @@ def _install(
             "mend the node's configuration or the --option, then attach again",
             ExitStatus.CONFIGURATION,
         ) from error
-    if not judged.connected:
+    if not (judged.connected or judged.waiting):
         raise CommandError(
             f"the port program did not come up within {request.timeout:.0f} s: {judged.reason}",
             "look into ejabberd's log; --keep leaves it attached, --timeout waits longer",

@@ -10,8 +10,9 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from bridge.attach.ejabberdctl import ARGUMENT_LIMIT, Ejabberdctl
+from bridge.attach.ejabberdctl import ARGUMENT_LIMIT
 from bridge.cli import watching
+from bridge.cli.control import Commands, reach
 from bridge.cli.errors import CommandError, ExitStatus
 from bridge.cli.options import EjabberdctlOption, JsonOption
 from bridge.cli.status import broadcast_table
@@ -60,7 +61,7 @@ def broadcast(
         "type": message_type,
         "from": sender,
     }
-    ctl = Ejabberdctl.find(ejabberdctl)
+    ctl = reach(ejabberdctl)
     accepted = submit(ctl, {name: value for name, value in request.items() if value is not None})
     identity = str(accepted.get("id", ""))
     if not watch:
@@ -79,14 +80,14 @@ def broadcast(
         )
 
 
-def submit(ctl: Ejabberdctl, request: dict[str, Any]) -> dict[str, Any]:
+def submit(ctl: Commands, request: dict[str, Any]) -> dict[str, Any]:
     """Hands a broadcast to the node.
 
     The request goes as JSON in pure ASCII, so that no locale on the way can change it.
 
     Raises:
         CommandError: REFUSED, with the field, when the node does not take it; USAGE when it is not
-            UTF-8 or too long for one argument; as `Ejabberdctl.json`.
+            UTF-8 or too long for one argument; as `Commands.json`.
     """
     for name, value in request.items():
         try:

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from bridge.attach.ejabberdctl import Ejabberdctl
+from bridge.cli.control import reach
 from bridge.cli.errors import CommandError, ExitStatus
 from bridge.cli.options import EjabberdctlOption, JsonOption
 
@@ -36,7 +36,7 @@ def capacity(
 
     Exit status 8 when the port program is down, 3 when the node is.
     """
-    document = Ejabberdctl.find(ejabberdctl).json("megaphone_status")
+    document = reach(ejabberdctl).json("megaphone_status")
     bridge = document.get("bridge")
     if not isinstance(bridge, dict):
         raise CommandError(

@@ -16,13 +16,34 @@ from typing import Annotated, Final
 import typer
 from typer.exceptions import TyperException
 
-from bridge.cli import attach, broadcast, capacity, dashboard, demo, detach, node, status
+from bridge.cli import (
+    attach,
+    broadcast,
+    capacity,
+    dashboard,
+    demo,
+    detach,
+    node,
+    sidecar,
+    status,
+)
 from bridge.cli.errors import CommandError, ExitStatus
 from bridge.version import __version__
 
 #: The commands, for the advice after a wrong command line.
 _COMMANDS: Final = frozenset(
-    {"attach", "detach", "status", "capacity", "broadcast", "demo", "dashboard", "node"}
+    {
+        "attach",
+        "detach",
+        "status",
+        "capacity",
+        "broadcast",
+        "sidecar",
+        "ready",
+        "demo",
+        "dashboard",
+        "node",
+    }
 )
 
 app = typer.Typer(
@@ -52,7 +73,7 @@ def _megaphone(
     """A Python sidecar for ejabberd: attach it to a running node, broadcast, take it off again."""
 
 
-for _command in (attach, detach, status, capacity, broadcast, demo, dashboard, node):
+for _command in (attach, detach, status, capacity, broadcast, sidecar, demo, dashboard, node):
     _command.register(app)
 
 

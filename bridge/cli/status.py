@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.tree import Tree
 
 from bridge.attach import health
-from bridge.attach.ejabberdctl import Ejabberdctl
+from bridge.cli.control import reach
 from bridge.cli.errors import ExitStatus
 from bridge.cli.options import EjabberdctlOption, JsonOption
 
@@ -36,7 +36,7 @@ def status(
 
     Exit status 8 when the port program is down, 3 when the node is.
     """
-    document = Ejabberdctl.find(ejabberdctl).json("megaphone_status")
+    document = reach(ejabberdctl).json("megaphone_status")
     judged = health.judge(document)
     if as_json:
         typer.echo(json.dumps(document))
@@ -84,6 +84,9 @@ def _facts(document: dict[str, Any], judged: health.Health) -> Table:
         table.add_row(
             "bridge", f"{_text(bridge.get('version'))}, Python {_text(bridge.get('python'))}"
         )
+        if isinstance(own := bridge.get("sidecar"), dict):
+            epoch = f", epoch {own.get('epoch')}" if own.get("state") == "active" else ""
+            table.add_row("sidecar", f"{_text(own.get('identity'))}: {own.get('state')}{epoch}")
         table.add_row("http", _text(bridge.get("http") or bridge.get("http_error")))
         table.add_row("memory", _megabytes(bridge.get("rss_bytes")))
     return table

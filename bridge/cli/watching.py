@@ -17,7 +17,7 @@ from bridge.cli.errors import CommandError, ExitStatus
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from bridge.attach.ejabberdctl import Ejabberdctl
+    from bridge.cli.control import Commands
 
 #: Seconds between two looks.
 INTERVAL: Final = 0.25
@@ -40,7 +40,7 @@ class Follower:
     HTTP is asked first because an ejabberdctl call starts an Erlang VM: half a second of a core.
     """
 
-    def __init__(self, ctl: Ejabberdctl, broadcast: str, url: str | None) -> None:
+    def __init__(self, ctl: Commands, broadcast: str, url: str | None) -> None:
         self._ctl = ctl
         self._broadcast = broadcast
         self._url = f"{url.rstrip('/')}/v1/status" if url and url.startswith("http://") else None
@@ -51,7 +51,7 @@ class Follower:
         """Returns the broadcast as it is now.
 
         Raises:
-            CommandError: As `Ejabberdctl.json`; FAILURE when the node knows no such broadcast.
+            CommandError: As `Commands.json`; FAILURE when the node knows no such broadcast.
         """
         return self._by_http() or self._by_ejabberdctl()
 
@@ -84,7 +84,7 @@ class Follower:
         return answer
 
 
-def follow(ctl: Ejabberdctl, broadcast: str, console: Console) -> dict[str, Any]:
+def follow(ctl: Commands, broadcast: str, console: Console) -> dict[str, Any]:
     """Shows the progress of a broadcast until it has ended.
 
     Args:

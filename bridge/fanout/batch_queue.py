@@ -79,3 +79,8 @@ class BatchQueue:
         jobs = list(self._waiting.pop(broadcast, ()))
         self.bytes -= sum(len(job.batch.payload) for job in jobs)
         return jobs
+
+    def clear(self) -> None:
+        """Take out everything."""
+        self._waiting.clear()
+        self.bytes = 0

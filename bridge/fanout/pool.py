@@ -115,6 +115,14 @@ class WorkerPool:
             if job.batch.broadcast == broadcast:
                 job.cancelled = True
 
+    def forget(self) -> None:
+        """Forget all broadcasts: the node that has asked is gone, and asks another one."""
+        self._queue.clear()
+        self._losses.clear()
+        self._failed.clear()
+        for job in self._running:
+            job.cancelled = True
+
     async def prepare(self, sources: Sequence[bytes]) -> Term:
         """Check templates; they go before all batches.
 

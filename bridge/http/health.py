@@ -10,11 +10,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def routes(reasons: Callable[[], list[str]]) -> list[web.RouteDef]:
+def routes(reasons: Callable[[], list[str]], standing_by: Callable[[], bool]) -> list[web.RouteDef]:
     """Give the routes of this family.
 
     Args:
         reasons: says what is not ready, a line each; nothing when all is.
+        standing_by: says whether it could take over, and another one works.
     """
 
     async def healthz(_: web.Request) -> web.Response:
@@ -24,7 +25,7 @@ def routes(reasons: Callable[[], list[str]]) -> list[web.RouteDef]:
         missing = reasons()
         if missing:
             return web.Response(status=503, text="".join(f"{line}\n" for line in missing))
-        return web.Response(text="ready\n")
+        return web.Response(text="standing by\n" if standing_by() else "ready\n")
 
     return [
         web.get("/healthz", healthz, allow_head=False),

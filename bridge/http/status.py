@@ -16,12 +16,15 @@ if TYPE_CHECKING:
 FRESH: Final = 0.2
 
 
-def routes(status: Callable[[], Awaitable[dict[str, Any]]]) -> list[web.RouteDef]:
+def routes(
+    status: Callable[[], Awaitable[dict[str, Any]]], *, with_events: bool = True
+) -> list[web.RouteDef]:
     """Give the routes of this family: the status once, and as it goes on.
 
     Args:
         status: the whole status, as JSON can hold it. It is asked once at a time and not more often
             than every `FRESH` seconds.
+        with_events: whether as it goes on, too.
     """
     snapshots = Snapshots(status)
 
@@ -29,4 +32,5 @@ def routes(status: Callable[[], Awaitable[dict[str, Any]]]) -> list[web.RouteDef
         body = (await snapshots.get(FRESH)).body + b"\n"
         return web.Response(body=body, content_type="application/json")
 
-    return [web.get("/v1/status", get, allow_head=False), events.route(snapshots)]
+    own = [web.get("/v1/status", get, allow_head=False)]
+    return [*own, events.route(snapshots)] if with_events else own

@@ -136,6 +136,20 @@ class Node:
         for number in self._numbers.pop(process.id, {}).values():
             del self._monitors[number]
 
+    def disconnected(self) -> None:
+        """Take the end of the connection, as in Erlang: links and monitors end with `noconnection`.
+
+        Proxies and their names are gone; the runtime has no node until another one is attached.
+        """
+        if self._runtime.remote is self:
+            self._runtime.remote = None
+        for number in list(self._monitors):
+            self._down(number, (None, _NOCONNECTION))
+        for process in list(self._runtime.processes.values()):
+            for other in process.links:
+                if isinstance(other, ErlangPid):
+                    process.link_gone(other, _NOCONNECTION)
+
     # From the node.
 
     def take(self, signals: Sequence[Signal]) -> None:

@@ -83,6 +83,8 @@ answer(<<"node">>, {metrics, detailed}) ->
     {ok, term_to_binary(megaphone_metrics:detailed())};
 answer(<<"node">>, _Request) ->
     failure(badarg, <<"node answers status, metrics and {metrics, detailed}">>);
+answer(<<"commands">>, Request) ->
+    commands(Request, mod_megaphone:option(sidecar));
 answer(<<"processes">>, {start, Process, Names}) when is_integer(Process), Process > 0 ->
     case megaphone_names:are_names(Names) andalso megaphone_proxies:start(Process, Names) of
         {ok, Pid} -> {ok, term_to_binary(Pid)};
@@ -95,6 +97,17 @@ answer(<<"erlang">>, Request) ->
     megaphone_requests:answer(Request);
 answer(_Name, _Request) ->
     failure(noproc, <<"the node knows no such name">>).
+
+%% What the operator asks for at a sidecar's own socket. A program that the node has started has no
+%% operator: there ejabberd's commands are the way, and their permissions.
+commands(_Request, undefined) ->
+    failure(refused, <<"commands are for sidecars">>);
+commands({broadcast, Json}, _) when is_binary(Json) ->
+    {ok, term_to_binary(list_to_binary(megaphone_commands:broadcast(Json)))};
+commands({broadcast_status, Id}, _) when is_binary(Id) ->
+    {ok, term_to_binary(list_to_binary(megaphone_commands:broadcast_status(Id)))};
+commands(_Request, _) ->
+    failure(badarg, <<"commands are {broadcast, Json} and {broadcast_status, Id}">>).
 
 %% @doc The answer of a call that failed.
 -spec failure(megaphone_protocol:error_kind(), binary()) -> outcome().

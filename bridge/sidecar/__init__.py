@@ -1,0 +1,1 @@
+"""The sidecar: the program that connects to a node by itself, from beside it."""

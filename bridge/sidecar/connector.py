@@ -1,0 +1,206 @@
+"""The sidecar's connection to its node: made, waited with, used, and made anew.
+
+connecting ──handshake──▶ standing by ──hello──▶ active
+    ▲ waits, longer each time   │ end             │ end: what the node asked for is forgotten,
+    └───────────────────────────┴─────────────────┘      for it asks another one
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import ssl
+import time
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
+
+from bridge import logs
+from erlang_port.handshake import Handshake, SecretError, read_secret
+from erlang_port.transports import sockets
+from erlang_port.transports.fds import Disconnected, Liveness
+from erlang_port.transports.sockets import Endpoint
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from bridge.config import Sidecar
+    from bridge.sidecar.state import State
+    from erlang_port.otp.coroutine_child import Started
+    from erlang_port.protocol import Peer
+    from erlang_port.transports.fds import PortConnection
+    from erlang_port.transports.sockets import Connected
+
+#: Seconds between two attempts: the first wait, and the longest of those that follow, each twice
+#: the one before. Each is drawn between half of it and the whole, so that many do not come at once.
+RETRY_FIRST: Final = 0.2
+RETRY_LONGEST: Final = 10.0
+#: Seconds of connection after which the first wait is the first again.
+GOOD_LIFE: Final = 10.0
+
+_logger = logs.get_logger("megaphone.sidecar")
+
+Condition = Literal["connecting", "standby", "active"]
+
+
+class Attachment(Protocol):
+    """What goes on while this sidecar is the active one."""
+
+    async def attached(self, peer: Peer) -> None:
+        """The connection is there."""
+
+    async def detached(self) -> None:
+        """It is gone, and whatever was asked over it with it."""
+
+
+class Connector:
+    """Keeps the connection.
+
+    Args:
+        settings: Where to, and with which secret.
+        state: What is kept.
+        port: The connection itself.
+        tell: Takes one line for whoever supervises the process.
+
+    Attributes:
+        condition: How far it is.
+        error: Why there is no connection, or None.
+    """
+
+    def __init__(
+        self, settings: Sidecar, state: State, port: PortConnection, tell: Callable[[str], None]
+    ) -> None:
+        self.condition: Condition = "connecting"
+        self.error: str | None = "the first attempt has not ended"
+        self._settings = settings
+        self._state = state
+        self._port = port
+        self._tell = tell
+        self._where = _where(settings)
+        self._told: str | None = None
+
+    async def keep(self, attachment: Attachment, started: Started) -> None:
+        """Connect, and again whenever that ends, until cancelled."""
+        started()
+        wait = RETRY_FIRST
+        while True:
+            begun = time.monotonic()
+            try:
+                await self._live(attachment)
+            except (OSError, SecretError, ssl.SSLError) as error:
+                self._lost(error)
+            if time.monotonic() - begun > GOOD_LIFE:
+                wait = RETRY_FIRST
+            await asyncio.sleep(wait * random.uniform(0.5, 1.0))  # noqa: S311  # no secret
+            wait = min(2 * wait, RETRY_LONGEST)
+
+    async def _live(self, attachment: Attachment) -> None:
+        connected = await self._connect()
+        try:
+            liveness = Liveness(*connected.accepted)
+            self._is("standby", f"standing by at {self._where}")
+            fd = connected.socket.fileno()
+            peer = await self._port.stand_by(fd, liveness, self._state.epoch)
+            await self._active(attachment, peer)
+        finally:
+            await asyncio.shield(self._close(connected))
+
+    async def _connect(self) -> Connected:
+        secret = await asyncio.to_thread(_secret, self._settings)
+        endpoint = _endpoint(self._settings, await asyncio.to_thread(_tls, self._settings))
+        state = self._state
+        handshake = Handshake(secret, state.identity, state.instance, state.epoch)
+        return await sockets.connect(endpoint, handshake)
+
+    async def _active(self, attachment: Attachment, peer: Peer) -> None:
+        assert peer.epoch is not None  # noqa: S101  # a hello without one is an error of the protocol
+        await asyncio.to_thread(self._state.saw, peer.epoch)
+        if self._state.error is not None:
+            _logger.error("the epoch cannot be kept", epoch=peer.epoch, reason=self._state.error)
+        self._is("active", f"connected to {peer.name}, epoch {peer.epoch}")
+        try:
+            await attachment.attached(peer)
+            reason = await self._port.closed()
+        except Exception:
+            await attachment.detached()
+            raise
+        # Not when this is cancelled: who stops the whole tree then waits for this child.
+        await attachment.detached()
+        raise Disconnected(reason)
+
+    async def _close(self, connected: Connected) -> None:
+        # In this order: what is queued goes out, then whoever waits for the socket is woken, and
+        # nobody has the descriptor any more when it is closed.
+        await self._port.close("the connection is closed")
+        connected.shut_down()
+        await self._port.close()
+        connected.socket.close()
+
+    def _is(self, condition: Condition, text: str) -> None:
+        self.condition, self.error, self._told = condition, None, None
+        _logger.info(text, identity=self._state.identity)
+        self._tell(text)
+
+    def _lost(self, error: Exception) -> None:
+        self.condition = "connecting"
+        self.error = text = _text(error)
+        if text != self._told:
+            self._told = text
+            _logger.warning("not connected; trying again", node=self._where, reason=text)
+            self._tell(f"not connected to {self._where}: {text}")
+
+    # What others are told.
+
+    def reasons(self) -> list[str]:
+        """Say why this sidecar could not take over, a line each; nothing when it could, or has."""
+        state = self._state.error
+        return [
+            *([f"node: not connected to {self._where}: {self.error}"] if self.error else []),
+            *([f"state: {state}"] if state else []),
+        ]
+
+    def status(self) -> dict[str, Any]:
+        """Give its part of the status, see docs/protocol.md."""
+        return {
+            "identity": self._state.identity,
+            "state": self.condition,
+            "node": self._where,
+            "epoch": self._state.epoch,
+            "error": self.error or self._state.error,
+        }
+
+
+def _where(settings: Sidecar) -> str:
+    if settings.socket is not None:
+        return f"unix:{settings.socket}"
+    host = settings.host or ""
+    authority = f"[{host}]" if ":" in host else host
+    return f"{'tls' if settings.tls else 'tcp'}://{authority}:{settings.port}"
+
+
+def _endpoint(settings: Sidecar, tls: ssl.SSLContext | None) -> Endpoint:
+    if settings.socket is not None:
+        return Endpoint(path=str(settings.socket))
+    host, port = settings.host or "", settings.port
+    return Endpoint(host=host, port=port, tls=tls, server_name=settings.server_name)
+
+
+def _secret(settings: Sidecar) -> bytes:
+    if settings.secret_file is None:
+        raise SecretError("sidecar.secret_file is not set")
+    return read_secret(settings.secret_file)
+
+
+def _tls(settings: Sidecar) -> ssl.SSLContext | None:
+    if not settings.tls or settings.socket is not None:
+        return None
+    context = ssl.create_default_context(cafile=settings.ca_file)
+    if settings.certificate_file is not None:
+        context.load_cert_chain(settings.certificate_file)
+    return context
+
+
+def _text(error: Exception) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"the node's certificate: {error.verify_message}"
+    if isinstance(error, OSError) and error.strerror and not isinstance(error, Disconnected):
+        return error.strerror
+    return " ".join(str(error).split()) or type(error).__name__
