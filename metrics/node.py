@@ -87,6 +87,8 @@ FAMILIES: Final = (
     Family("pipeline_heartbeats_total", "What became of these batches.", ("outcome",)),
     Family("pipeline_heartbeat_age_seconds", "Time since the last of them came back."),
     Family("port_program_restarts_total", "Times that the node started the program again."),
+    Family("sidecar_turns_total", "Times that a sidecar became the active one."),
+    Family("sidecar_refusals_total", "Connections of sidecars that were refused.", ("reason",)),
     Family("offline_messages_stored_total", "Messages stored for who is offline."),
     Family("vm_memory_bytes", "Memory that the Erlang VM has allocated.", ("category",)),
     Family("vm_processes", "Erlang processes."),

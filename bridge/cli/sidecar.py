@@ -41,11 +41,30 @@ def sidecar(
     os.execv(sys.executable, program)  # noqa: S606  # no shell is wanted
 
 
-def ready() -> None:
+def ready(
+    url: Annotated[
+        str | None,
+        typer.Option("--url", help="Where it serves HTTP; the configured address when absent."),
+    ] = None,
+) -> None:
     """Ask the sidecar or port program that runs here whether it is ready; for health checks.
 
     Exit status 8 and the reason when it is not.
     """
+    address = (url or _configured()).rstrip("/") + "/readyz"
+    # A proxy knows nothing of this machine's loopback.
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(address, timeout=TIMEOUT) as response:
+            typer.echo(_text(response.read(LIMIT)))
+    except urllib.error.HTTPError as error:
+        raise CommandError(_text(error.read(LIMIT)), "", ExitStatus.PORT_PROGRAM_DOWN) from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", error)
+        raise CommandError(f"{address}: {reason}", "", ExitStatus.PORT_PROGRAM_DOWN) from None
+
+
+def _configured() -> str:
     try:
         settings = config.load().http
     except config.ConfigurationError as error:
@@ -58,17 +77,7 @@ def ready() -> None:
         )
     anywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # nothing is bound here
     host = anywhere.get(settings.host, settings.host)
-    url = f"http://{f'[{host}]' if ':' in host else host}:{settings.port}/readyz"
-    # A proxy knows nothing of this machine's loopback.
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    try:
-        with opener.open(url, timeout=TIMEOUT) as response:
-            typer.echo(_text(response.read(LIMIT)))
-    except urllib.error.HTTPError as error:
-        raise CommandError(_text(error.read(LIMIT)), "", ExitStatus.PORT_PROGRAM_DOWN) from None
-    except OSError as error:
-        reason = getattr(error, "reason", error)
-        raise CommandError(f"{url}: {reason}", "", ExitStatus.PORT_PROGRAM_DOWN) from None
+    return f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"
 
 
 def _text(body: bytes) -> str:

@@ -10,7 +10,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def routes(reasons: Callable[[], list[str]], standing_by: Callable[[], bool]) -> list[web.RouteDef]:
+def routes(
+    reasons: Callable[[], list[str]], standing_by: Callable[[], bool] = lambda: False
+) -> list[web.RouteDef]:
     """Give the routes of this family.
 
     Args:

@@ -4,10 +4,12 @@ from typing import Any
 import pytest
 
 from bridge import status
+from bridge.app import PortWay
 from bridge.config import Http, Workers
 from bridge.fanout.pool import WorkerPool
 from bridge.http.server import HttpServer
 from erlang_port.etf import Atom, ImproperList, decode, encode
+from erlang_port.startup import OutputCapture
 from erlang_port.transports.fds import CallError, Disconnected, PortConnection
 from metrics.headroom import Headroom
 from metrics.node import NodeCollector
@@ -17,7 +19,7 @@ from metrics.workers import WorkerMetrics
 #: The keys of docs/protocol.md, "status".
 KEYS = {
     *("version", "python", "pid", "uptime_seconds", "http", "http_error", "rss_bytes"),
-    *("loop_lag_seconds", "workers", "worker_restarts", "processes", "capacity", "tree"),
+    *("loop_lag_seconds", "workers", "worker_restarts", "processes", "capacity", "sidecar", "tree"),
 }
 
 
@@ -25,7 +27,7 @@ class Port(PortConnection):
     """A connection whose answer is set by the test."""
 
     def __init__(self) -> None:
-        super().__init__(-1, -1, name="test", version="0")
+        super().__init__(name="test", version="0")
         self.answer: Any = None
         self.asked: list[tuple[str, Any]] = []
 
@@ -57,7 +59,10 @@ def whole(port: Port) -> status.Status:
     registry = new_registry()
     pool = WorkerPool(Workers(count=2), lambda _: None, WorkerMetrics(registry))
     headroom = Headroom(registry, NodeCollector(registry, port.call))
-    return status.Status(port, pool, HttpServer(Http()), headroom, lambda: None, lambda: 7)
+    way = PortWay((-1, -1), OutputCapture())
+    return status.Status(
+        status.Sources(port, pool, HttpServer(Http()), headroom, way, lambda: None, lambda: 7)
+    )
 
 
 def test_the_bridge_s_own_part_has_the_protocol_s_keys(whole: status.Status) -> None:

@@ -1,6 +1,5 @@
 """Sidecars as processes of their own, beside a real node."""
 
-import asyncio
 import json
 import os
 import secrets

@@ -2,13 +2,7 @@
 
 import asyncio
 import json
-import os
-import re
-import signal
 import stat
-import time
-import urllib.error
-import urllib.request
 
 import pytest
 

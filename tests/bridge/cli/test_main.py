@@ -11,7 +11,10 @@ from bridge.cli import main as main_module
 from bridge.cli.errors import CommandError, ExitStatus
 from bridge.version import __version__
 
-COMMANDS = {"attach", "detach", "status", "capacity", "broadcast", "demo", "dashboard", "node"}
+COMMANDS = {
+    *("attach", "detach", "status", "capacity", "broadcast", "sidecar", "ready", "demo"),
+    *("dashboard", "node"),
+}
 
 
 def megaphone(*words, **environment):

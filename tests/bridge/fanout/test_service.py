@@ -17,7 +17,7 @@ from tests.bridge.fanout.conftest import a_batch
 
 class Port(PortConnection):
     def __init__(self) -> None:
-        super().__init__(-1, -1, name="test", version="0")
+        super().__init__(name="test", version="0")
         self.registered: dict[str, Callable[[Any], Any]] = {}
 
     def register(self, name: str, handler: Callable[[Any], Any]) -> None:
