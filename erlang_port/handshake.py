@@ -39,6 +39,10 @@ class HandshakeError(ConnectionError):
     """There is no connection: the node refused it, or is none that knows the secret."""
 
 
+class WrongSecret(HandshakeError):  # noqa: N818  # what was refused
+    """The node has another secret: to say this one again helps nobody."""
+
+
 class SecretError(ValueError):
     """The file holds no secret; the text says what to do."""
 
@@ -77,7 +81,7 @@ class Handshake:
             HandshakeError: It is a refusal, or none of a node.
         """
         if len(challenge) != len(_MAGIC) + NONCE or not challenge.startswith(_MAGIC):
-            raise HandshakeError(_refusal(challenge))
+            raise _refusal(challenge)
         self._peer = challenge[len(_MAGIC) :]
         return self._proof(b"sidecar", self._claim) + self._claim
 
@@ -88,7 +92,7 @@ class Handshake:
             HandshakeError: It is a refusal, or the node does not know the secret.
         """
         if len(answer) != _ACCEPTED or answer[0] != 0:
-            raise HandshakeError(_refusal(answer))
+            raise _refusal(answer)
         told = answer[1 + _PROOF :]
         if not hmac.compare_digest(answer[1 : 1 + _PROOF], self._proof(b"node", told)):
             raise HandshakeError("what answers does not know the secret: it is not the node")
@@ -124,13 +128,15 @@ def read_secret(file: Path) -> bytes:
     return secret
 
 
-def _refusal(message: bytes) -> str:
-    text = message[1:].decode(errors="replace")
-    if message[:1] in _CODES and text.isprintable():
-        return f"the node refuses this sidecar: {text}"
-    return (
+def _refusal(message: bytes) -> HandshakeError:
+    code, text = message[:1], message[1:].decode(errors="replace")
+    if code in _CODES and text.isprintable():
+        kind = WrongSecret if code == _WRONG_SECRET else HandshakeError
+        return kind(f"the node refuses this sidecar: {text}")
+    return HandshakeError(
         "what answers speaks no handshake of a node's: is it the address of sidecar.socket or port?"
     )
 
 
+_WRONG_SECRET: Final = b"\x01"
 _CODES: Final = frozenset(bytes([code]) for code in range(1, 7))

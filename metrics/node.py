@@ -175,7 +175,10 @@ class NodeCollector(Collector):
     async def _ask(self) -> None:
         try:
             answer = await self._call("node", self._request, TIMEOUT)
-        except (CallError, Disconnected, EtfError) as error:
+        except Disconnected:
+            # Whoever keeps the connection says so.
+            self._answer = None
+        except (CallError, EtfError) as error:
             self._without_answer(str(error))
         except TimeoutError:
             self._without_answer(f"it gave none within {TIMEOUT:g} s")

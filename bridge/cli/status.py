@@ -72,11 +72,12 @@ def broadcast_table(broadcasts: list[dict[str, Any]]) -> Table:
 def _facts(document: dict[str, Any], judged: health.Health) -> Table:
     node, port, bridge = (document.get(key) or {} for key in ("node", "port", "bridge"))
     table = Table(show_header=False, box=None)
-    table.add_row("node", _text(node.get("name")))
-    table.add_row("ejabberd", f"{_text(node.get('ejabberd'))}, OTP {_text(node.get('otp'))}")
-    table.add_row("mod_megaphone", _text(node.get("version")))
-    table.add_row("virtual hosts", ", ".join(map(_text, node.get("vhosts") or [])))
-    table.add_row("sessions", _text(node.get("sessions")))
+    if node:
+        table.add_row("node", _text(node.get("name")))
+        table.add_row("ejabberd", f"{_text(node.get('ejabberd'))}, OTP {_text(node.get('otp'))}")
+        table.add_row("mod_megaphone", _text(node.get("version")))
+        table.add_row("virtual hosts", ", ".join(map(_text, node.get("vhosts") or [])))
+        table.add_row("sessions", _text(node.get("sessions")))
     state = "connected" if judged.connected else judged.reason
     table.add_row("port program", f"{state} (process {_text(port.get('os_pid'))})")
     table.add_row("restarts", _text(port.get("restarts")))

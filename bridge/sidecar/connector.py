@@ -8,13 +8,14 @@ connecting ──handshake──▶ standing by ──hello──▶ active
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import ssl
 import time
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 from bridge import logs
-from erlang_port.handshake import Handshake, SecretError, read_secret
+from erlang_port.handshake import Handshake, SecretError, WrongSecret, read_secret
 from erlang_port.transports import sockets
 from erlang_port.transports.fds import Disconnected, Liveness
 from erlang_port.transports.sockets import Endpoint
@@ -35,6 +36,11 @@ RETRY_FIRST: Final = 0.2
 RETRY_LONGEST: Final = 10.0
 #: Seconds of connection after which the first wait is the first again.
 GOOD_LIFE: Final = 10.0
+
+#: Seconds after which a secret that the node has refused is tried again, and between two looks
+#: whether the file holds another one.
+SECRET_RETRY: Final = 60.0
+SECRET_LOOK: Final = 1.0
 
 _logger = logs.get_logger("megaphone.sidecar")
 
@@ -76,6 +82,7 @@ class Connector:
         self._tell = tell
         self._where = _where(settings)
         self._told: str | None = None
+        self._secret = b""
 
     async def keep(self, attachment: Attachment, started: Started) -> None:
         """Connect, and again whenever that ends, until cancelled."""
@@ -87,10 +94,25 @@ class Connector:
                 await self._live(attachment)
             except (OSError, SecretError, ssl.SSLError) as error:
                 self._lost(error)
+                if isinstance(error, WrongSecret):
+                    await self._another_secret()
             if time.monotonic() - begun > GOOD_LIFE:
                 wait = RETRY_FIRST
             await asyncio.sleep(wait * random.uniform(0.5, 1.0))  # noqa: S311  # no secret
             wait = min(2 * wait, RETRY_LONGEST)
+
+    async def _another_secret(self) -> None:
+        """Wait until the file holds another secret; the node's own may change, too.
+
+        Who says a wrong one again and again is locked out, and others with him.
+        """
+        refused = self._secret
+        until = time.monotonic() + SECRET_RETRY
+        while time.monotonic() < until:
+            await asyncio.sleep(SECRET_LOOK)
+            with contextlib.suppress(SecretError):
+                if await asyncio.to_thread(_secret, self._settings) != refused:
+                    return
 
     async def _live(self, attachment: Attachment) -> None:
         connected = await self._connect()
@@ -104,7 +126,7 @@ class Connector:
             await asyncio.shield(self._close(connected))
 
     async def _connect(self) -> Connected:
-        secret = await asyncio.to_thread(_secret, self._settings)
+        self._secret = secret = await asyncio.to_thread(_secret, self._settings)
         endpoint = _endpoint(self._settings, await asyncio.to_thread(_tls, self._settings))
         state = self._state
         handshake = Handshake(secret, state.identity, state.instance, state.epoch)

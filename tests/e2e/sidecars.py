@@ -37,6 +37,7 @@ class Sidecar:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> "Sidecar":
+        assert self.process is None or self.process.poll() is not None
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "bridge.cli.main", "sidecar"],
@@ -72,6 +73,9 @@ class Sidecar:
         done = self.cli("status", "--json")
         document = json.loads(done.stdout) if done.stdout else {}
         return {} if "error" in document else document
+
+    def condition(self) -> str | None:
+        return ((self.status().get("bridge") or {}).get("sidecar") or {}).get("state")
 
     def logged(self, text: str) -> bool:
         return text in self.log.read_text()

@@ -43,6 +43,14 @@ def asked(node, function, *arguments):
     return json.loads(base64.b64decode(shown.strip('"')))
 
 
+def evaluated(node, expression):
+    """The value of an expression, one that megaphone_json can write."""
+    shown = node.eval(
+        f"base64:encode_to_string(iolist_to_binary(megaphone_json:encode({expression})))"
+    )
+    return json.loads(base64.b64decode(shown.strip('"')))
+
+
 def status(node):
     return asked(node, "status")
 
