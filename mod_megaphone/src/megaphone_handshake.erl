@@ -37,10 +37,10 @@ new() ->
 
 %% @doc The sidecar's opening; what the node answers.
 -spec opened(binary(), handshake()) -> {ok, Challenge :: binary(), handshake()}
-                                     | {error, version | http | garbage}.
+                                     | {error, version | garbage}.
 opened(<<?MAGIC, ?VERSION, Peer:?NONCE/binary>>, Handshake = #{nonce := Nonce}) ->
     {ok, <<?MAGIC, ?VERSION, Nonce/binary>>, Handshake#{peer => Peer}};
-opened(<<?MAGIC, _, _/binary>>, _Handshake) ->
+opened(<<?MAGIC, Version, _/binary>>, _Handshake) when Version =/= ?VERSION ->
     {error, version};
 opened(_, _Handshake) ->
     {error, garbage}.
@@ -75,25 +75,39 @@ refuse(Why, Text) ->
     iolist_to_binary([code(Why), Text]).
 
 %% @doc The secret of a file, without the end of its last line.
--spec secret(file:filename_all()) -> {ok, secret()} | {error, iodata()}.
+-spec secret(file:filename_all()) -> {ok, secret()} | {error, binary()}.
 secret(File) ->
     case read(File) of
         {ok, Read} ->
-            Secret = string:trim(Read, trailing, [$\r, $\n]),
+            Secret = without_end(Read),
             case byte_size(Secret) of
                 Size when Size < ?MIN_SECRET ->
-                    {error, io_lib:format("~ts holds ~b bytes, and a secret has ~b at least: ~ts",
-                                          [File, Size, ?MIN_SECRET, remedy(File)])};
+                    no_secret("~ts holds ~b bytes, and a secret has ~b at least: ~ts",
+                              [File, Size, ?MIN_SECRET, remedy(File)]);
                 Size when Size > ?MAX_SECRET ->
-                    {error, io_lib:format("~ts holds more than ~b bytes", [File, ?MAX_SECRET])};
+                    no_secret("~ts holds more than ~b bytes", [File, ?MAX_SECRET]);
                 _ ->
                     {ok, Secret}
             end;
         {error, enoent} ->
-            {error, io_lib:format("~ts is not there: ~ts", [File, remedy(File)])};
+            no_secret("~ts is not there: ~ts", [File, remedy(File)]);
         {error, Reason} ->
-            {error, io_lib:format("~ts cannot be read by ejabberd's user: ~ts",
-                                  [File, file:format_error(Reason)])}
+            no_secret("~ts cannot be read by ejabberd's user: ~ts", [File, file:format_error(Reason)])
+    end.
+
+%% The name of a file may be in any script.
+no_secret(Format, Args) ->
+    Text = unicode:characters_to_binary(io_lib:format(Format, Args)),
+    true = is_binary(Text),
+    {error, Text}.
+
+%% Byte by byte: a secret need not be text.
+without_end(<<>>) ->
+    <<>>;
+without_end(Read) ->
+    case binary:last(Read) of
+        Last when Last =:= $\n; Last =:= $\r -> without_end(binary:part(Read, 0, byte_size(Read) - 1));
+        _ -> Read
     end.
 
 %% @doc How a secret is made.
