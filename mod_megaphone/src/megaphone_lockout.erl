@@ -31,9 +31,12 @@ failed(Now, Address, Lockout) ->
 %% @doc For how many more milliseconds an address is locked out.
 -spec locked(integer(), address(), lockout()) -> false | pos_integer().
 locked(Now, Address, Lockout) ->
-    case recent(Now, Address, Lockout) of
-        Tries when length(Tries) >= ?TRIES -> max(1, hd(Tries) + ?PERIOD - Now);
-        _ -> false
+    case Lockout of
+        %% All of them were within a minute when the last one was: that one counts.
+        #{Address := Tries = [Last | _]} when length(Tries) >= ?TRIES, Now - Last < ?PERIOD ->
+            Last + ?PERIOD - Now;
+        _ ->
+            false
     end.
 
 recent(Now, Address, Lockout) ->
