@@ -16,7 +16,7 @@
 -define(PROBE_TIME, 1000).
 
 -type endpoint() :: #{listener := gen_tcp:socket(), kind := unix | tcp | tls, name := binary(),
-                      file => {file:filename(), Inode :: non_neg_integer()},
+                      file => {Path :: binary(), Inode :: non_neg_integer()},
                       tls => [ssl:tls_server_option()]}.
 
 %% @doc Listens; an error is one line, with what to do.
@@ -24,7 +24,7 @@
 listen(#{socket := _, port := _}) ->
     {error, "sidecar has both socket and port: give one of them"};
 listen(#{socket := Path}) ->
-    unix(unicode:characters_to_list(Path));
+    unix(Path);
 listen(Options = #{port := Port}) ->
     Ip = maps:get(ip, Options, {127, 0, 0, 1}),
     case Options of
@@ -85,9 +85,10 @@ close(Endpoint = #{listener := Listener}) ->
     end,
     ok.
 
-unix(Path) when length(Path) > ?MAX_PATH ->
+%% The path as it is in ejabberd.yml, byte by byte: it may be in any script.
+unix(Path) when byte_size(Path) > ?MAX_PATH ->
     {error, io_lib:format("sidecar.socket has ~b bytes, and a Unix socket's path ~b at most: choose a "
-                          "shorter one", [length(Path), ?MAX_PATH])};
+                          "shorter one", [byte_size(Path), ?MAX_PATH])};
 unix(Path) ->
     case free(Path) of
         ok ->
@@ -105,7 +106,7 @@ unix(Path, Listener) ->
     case {file:change_mode(Path, 8#660), file:read_link_info(Path, [raw])} of
         {ok, {ok, #file_info{inode = Inode}}} ->
             {ok, #{listener => Listener, kind => unix, file => {Path, Inode},
-                   name => unicode:characters_to_binary(["unix:", Path])}};
+                   name => <<"unix:", Path/binary>>}};
         {Changed, _} ->
             _ = gen_tcp:close(Listener),
             {error, cannot_listen(Path, Changed)}
