@@ -12,6 +12,9 @@
 -define(BACKLOG, 128).
 %% sun_path of unix(7), without its NUL.
 -define(MAX_PATH, 107).
+%% st_mode's kind of file, inode(7): to Erlang, a FIFO is `other` as well.
+-define(FORMAT, 8#170000).
+-define(SOCKET, 8#140000).
 %% Milliseconds that somebody who listens on the socket's path already has to take a connection.
 -define(PROBE_TIME, 1000).
 
@@ -117,7 +120,7 @@ free(Path) ->
     case file:read_link_info(Path, [raw]) of
         {error, enoent} ->
             ok;
-        {ok, #file_info{type = other}} ->
+        {ok, #file_info{mode = Mode}} when Mode band ?FORMAT =:= ?SOCKET ->
             case gen_tcp:connect({local, Path}, 0, [local], ?PROBE_TIME) of
                 {ok, Socket} ->
                     ok = gen_tcp:close(Socket),
@@ -128,11 +131,15 @@ free(Path) ->
                     {error, cannot_listen(Path, Reason)}
             end;
         {ok, #file_info{type = Type}} ->
-            {error, io_lib:format("sidecar.socket: ~ts is a ~ts and no socket; it is left as it is: "
-                                  "remove it, or choose another path", [Path, Type])};
+            {error, io_lib:format("sidecar.socket: ~ts is there and no socket (~ts); it is left as it is: "
+                                  "remove it, or choose another path", [Path, kind(Type)])};
         {error, Reason} ->
             {error, cannot_listen(Path, Reason)}
     end.
+
+kind(regular) -> "a file";
+kind(symlink) -> "a symbolic link";
+kind(Type) -> atom_to_list(Type).
 
 deleted(_Path, ok) -> ok;
 deleted(Path, {error, Reason}) -> {error, cannot_listen(Path, Reason)}.

@@ -87,11 +87,11 @@ in_the_way_test_() ->
          has(Text, Path),
          ?assertEqual({ok, Before}, file:read_link_info(Path))
      end)
-     || {What, Make} <- [{"is a directory and no socket", fun file:make_dir/1},
-                         {"is a regular and no socket", fun(Path) -> file:write_file(Path, <<"precious">>) end},
-                         {"is a symlink and no socket",
+     || {What, Make} <- [{"no socket (directory)", fun file:make_dir/1},
+                         {"no socket (a file)", fun(Path) -> file:write_file(Path, <<"precious">>) end},
+                         {"no socket (a symbolic link)",
                           fun(Path) -> file:make_symlink(<<Path/binary, ".elsewhere">>, Path) end},
-                         {"and no socket", fun(Path) -> [] = os:cmd(binary_to_list(<<"mkfifo ", Path/binary>>)), ok end}]].
+                         {"no socket (other)", fun(Path) -> [] = os:cmd(binary_to_list(<<"mkfifo ", Path/binary>>)), ok end}]].
 
 no_directory_test_() ->
     with_directory(fun(Directory) ->
