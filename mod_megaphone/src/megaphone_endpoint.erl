@@ -172,7 +172,10 @@ options() ->
 tls_options(Options) ->
     case {application:ensure_all_started(ssl), certificate(Options)} of
         {{ok, _}, {ok, Certificate}} ->
-            {ok, [{certfile, Certificate}, {keyfile, Certificate}, {versions, ['tlsv1.2', 'tlsv1.3']}
+            {ok, [{certfile, Certificate}, {keyfile, Certificate}, {versions, ['tlsv1.2', 'tlsv1.3']},
+                  {client_renegotiation, false},
+                  %% Who refused whom is told once and counted, by megaphone_sidecars.
+                  {log_level, none}
                   | client_certificate(Options)]};
         {{error, _}, _} ->
             {error, "sidecar.tls: Erlang's ssl application cannot be started: install it"};
