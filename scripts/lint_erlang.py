@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 import os
 import shutil
 import subprocess
@@ -35,23 +34,23 @@ LIBRARIES: Final = ("ejabberd", "xmpp", "fxml", "p1_utils", "jiffy", "yconf", "p
 #: What Debian's ejabberd was compiled with is what module_install compiles with on the node.
 QUERY: Final = """
 Where = fun(M) -> case code:which(M) of
-    F when is_list(F) -> [list_to_binary(filename:dirname(F))]; _ -> [] end end,
+    F when is_list(F) -> [filename:dirname(F)]; _ -> [] end end,
 Definitions = case beam_lib:chunks(code:which(ext_mod), [debug_info]) of
     {ok, {_, [{debug_info, {debug_info_v1, _, {_, Options}}}]}} ->
-        [case D of {d, N} -> [N, true]; {d, N, V} -> [N, V] end
+        [case D of {d, N} -> {N, true}; {d, N, V} -> {N, V} end
          || D <- Options, is_tuple(D), element(1, D) =:= d];
     _ -> []
 end,
 {ok, Version} = case application:load(ejabberd) of
     ok -> application:get_key(ejabberd, vsn); _ -> {ok, "unknown"} end,
-Text = fun(T) -> iolist_to_binary(io_lib:format("~0p", [T])) end,
-io:put_chars(jiffy:encode({[
-    {otp, Text({erlang:system_info(otp_release), erlang:system_info(version)})},
-    {ejabberd, list_to_binary(Version)},
-    {libraries, lists:usort(lists:flatmap(Where, [LIBRARIES]))},
-    {otp_libraries, [list_to_binary(filename:join(code:lib_dir(A), "ebin")) || A <- [OTP],
-        is_list(code:lib_dir(A))]},
-    {definitions, [[Text(N), Text(V)] || [N, V] <- Definitions]}]})), halt().
+Say = fun(Key, Texts) -> [io:format("~s ~ts~n", [Key, Text]) || Text <- Texts] end,
+Say(otp, [io_lib:format("~0p", [{erlang:system_info(otp_release), erlang:system_info(version)}])]),
+Say(ejabberd, [Version]),
+Say(libraries, lists:usort(lists:flatmap(Where, [LIBRARIES]))),
+Say(otp_libraries, [filename:join(code:lib_dir(A), "ebin") || A <- [OTP],
+    is_list(code:lib_dir(A))]),
+Say(definitions, [io_lib:format("~ts=~0p", [N, V]) || {N, V} <- Definitions]),
+halt().
 """
 
 
@@ -63,7 +62,8 @@ class Erlang:
     ejabberd: str
     libraries: list[str]
     otp_libraries: list[str]
-    definitions: list[list[str]]
+    #: NAME=VALUE of each macro.
+    definitions: list[str]
 
 
 def main() -> int:
@@ -100,9 +100,20 @@ def _ask(erl: Path, environment: dict[str, str]) -> Erlang:
         env=environment,
         check=True,
         stdout=subprocess.PIPE,
+        text=True,
         timeout=60,
     )
-    return Erlang(**json.loads(answer.stdout))
+    told: dict[str, list[str]] = {}
+    for line in answer.stdout.splitlines():
+        key, _, value = line.partition(" ")
+        told.setdefault(key, []).append(value)
+    return Erlang(
+        otp=told["otp"][0],
+        ejabberd=told["ejabberd"][0],
+        libraries=told["libraries"],
+        otp_libraries=told["otp_libraries"],
+        definitions=told.get("definitions", []),
+    )
 
 
 def _compile(
@@ -114,7 +125,7 @@ def _compile(
     includes += [str(Path(library).parent / "include") for library in erlang.libraries]
     command = ["erlc", "-Werror", "+debug_info", *options, "-o", str(beams)]
     command += [word for include in includes for word in ("-I", include)]
-    command += [f"-D{name}={value}" for name, value in erlang.definitions]
+    command += [f"-D{definition}" for definition in erlang.definitions]
     command += [str(source.relative_to(ROOT)) for source in sources]
     return subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
 

@@ -5,7 +5,8 @@
 %% A caller of this process, and its call.
 call(Timeout) ->
     Self = self(),
-    {Pid, _} = spawn_monitor(fun() -> exit({ended, catch gen_server:call(Self, hi, Timeout)}) end),
+    Call = fun() -> gen_server:call(Self, hi, Timeout) end,
+    {Pid, _} = spawn_monitor(fun() -> exit({ended, megaphone_test:caught(Call)}) end),
     receive {'$gen_call', {Pid, _} = From, hi} -> From end.
 
 result({Pid, _}) ->
@@ -56,7 +57,8 @@ refusals_are_bounded_test_() ->
 
 refusals_are_bounded() ->
     Self = self(),
-    Caller = spawn_link(fun() -> [catch gen_server:call(Self, N, infinity) || N <- lists:seq(1, 10001)],
+    Call = fun(N) -> megaphone_test:caught(fun() -> gen_server:call(Self, N, infinity) end) end,
+    Caller = spawn_link(fun() -> [Call(N) || N <- lists:seq(1, 10001)],
                                  receive stop -> ok end
                         end),
     Refuse = fun(_, Callers) ->

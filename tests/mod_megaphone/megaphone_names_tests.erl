@@ -16,7 +16,7 @@ with(Allowed, Fun) ->
      end,
      %% A process of its own, whose names end with it.
      ?_test(begin
-                {_, Ref} = spawn_monitor(fun() -> exit(catch {ok, Fun()}) end),
+                {_, Ref} = spawn_monitor(fun() -> exit({ok, Fun()}) end),
                 receive {'DOWN', Ref, process, _, Reason} -> ?assertMatch({ok, _}, Reason) end
             end)}.
 

@@ -22,7 +22,7 @@ names_test_() ->
         megaphone_test:until(fun() -> active() =:= 1 end),
         {ok, _} = proxy_test:start(2, [{local, <<"py_b">>}]),
         %% Names are free when the process ends.
-        catch proxy_test:do(Proxy, [{exit, 0, normal}]),
+        proxy_test:finish(Proxy, normal),
         megaphone_test:until(fun() -> {undefined, undefined} =:= {whereis(py_a), global:whereis_name(py_a)} end),
         ?assertMatch({ok, _}, proxy_test:start(3, Names)),
         ?assertEqual([], megaphone_test:logged("megaphone_prox"))

@@ -22,7 +22,8 @@ caller(Proxy, Request) ->
     caller(Proxy, Request, infinity).
 
 caller(Proxy, Request, Timeout) ->
-    {Pid, _} = spawn_monitor(fun() -> exit({ended, catch gen_server:call(Proxy, Request, Timeout)}) end),
+    Call = fun() -> gen_server:call(Proxy, Request, Timeout) end,
+    {Pid, _} = spawn_monitor(fun() -> exit({ended, megaphone_test:caught(Call)}) end),
     %% It has sent its request once it waits, and not for code to be loaded.
     megaphone_test:until(fun() ->
                                  case process_info(Pid, [status, monitors]) of
@@ -167,7 +168,7 @@ links_test_() ->
         exit(Proxy, not_linked),
         proxy_test:do(One, [{exit_signal, 0, {Proxy, by_hand}}]),
         proxy_test:do(Proxy, [{unlink, 0, Two}]),
-        [catch proxy_test:do(Other, [{exit, 0, its_end}]) || Other <- [One, Two]],
+        [proxy_test:finish(Other, its_end) || Other <- [One, Two]],
         megaphone_test:until(fun() -> length(seen(Proxy)) >= 3 end),
         ?assertEqual([{exit, {self(), not_linked}}, {exit, {One, by_hand}}, {link_exit, {One, its_end}}],
                      seen(Proxy)),
@@ -198,7 +199,7 @@ ends_test_() ->
          Ref = monitor(process, Proxy),
          Caller = caller(Proxy, mute),
          proxy_test:seen(Proxy),
-         catch proxy_test:do(Proxy, [{exit, 0, Reason}]),
+         proxy_test:finish(Proxy, Reason),
          receive {'EXIT', Proxy, Linked} -> ?assertEqual(Reason, Linked) after ?LATER -> error(late) end,
          receive {'DOWN', Ref, process, Proxy, Down} -> ?assertEqual(Reason, Down) end,
          ?assertMatch({'EXIT', {Reason, _}}, result(Caller)),
@@ -215,7 +216,7 @@ ends_test_() ->
 an_undecodable_reason_test_() ->
     with(fun(_, Proxy) ->
         Ref = monitor(process, Proxy),
-        catch call(Proxy, {raw, exit, <<131, 119, 9, "zzqzzqzzq">>}),
+        megaphone_test:caught(fun() -> call(Proxy, {raw, exit, <<131, 119, 9, "zzqzzqzzq">>}) end),
         receive {'DOWN', Ref, process, Proxy, Reason} -> ?assertEqual({bad_reason, not_a_term}, Reason) end
     end).
 
@@ -254,7 +255,7 @@ monitors_test_() ->
         {ok, Other} = proxy_test:start(2, [{local, <<"other">>}, {global, <<"other">>}]),
         proxy_test:do(Proxy, [{monitor, 7, Other}, {monitor, 8, other}, {monitor, 9, {global, other}},
                               {monitor, 10, other}, {monitor, 11, nobody_has_this_name}, {demonitor, 10, []}]),
-        catch proxy_test:do(Other, [{exit, 0, done}]),
+        proxy_test:finish(Other, done),
         megaphone_test:until(fun() -> length(proxy_test:seen(Proxy)) =:= 4 end),
         ?assertEqual([{down, 7, {Other, done}}, {down, 8, {other, done}}, {down, 9, {{global, other}, done}},
                       {down, 11, {nobody_has_this_name, refused}}],
@@ -274,7 +275,8 @@ reach_test_() ->
         megaphone_test:until(fun() -> length(seen(Other)) =:= 3 end),
         ?assertEqual([{info, a}, {cast, b}, {exit, {Proxy, c}}], seen(Other)),
 
-        true = register(a_stranger, Stranger = spawn(fun() -> receive stop -> ok end end)),
+        Stranger = spawn(fun() -> receive stop -> ok end end),
+        true = register(a_stranger, Stranger),
         ?assertEqual([], megaphone_test:logged("was refused")),
         proxy_test:do(Proxy, [{send, 0, {Stranger, stop}}]),
         megaphone_test:until(fun() -> megaphone_test:logged("was refused") =/= [] end),

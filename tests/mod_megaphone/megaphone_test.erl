@@ -1,7 +1,7 @@
 %% What several tests of the Erlang end use.
 -module(megaphone_test).
 
--export([with_log/1, logged/1, log_text/0, until/1, until/2, program/1, options/2, standin/1, remove_standin/1,
+-export([with_log/1, logged/1, log_text/0, until/1, until/2, caught/1, program/1, options/2, standin/1, remove_standin/1,
          group_is_gone/1]).
 %% logger's handler
 -export([log/2]).
@@ -49,6 +49,12 @@ poll(Condition, Deadline) ->
                 false -> receive after 10 -> poll(Condition, Deadline) end
             end;
         Value -> Value
+    end.
+
+%% The fun's value, or the reason of its exit as {'EXIT', Reason}.
+caught(Fun) ->
+    try Fun()
+    catch exit:Reason -> {'EXIT', Reason}
     end.
 
 program(Name) ->

@@ -2,7 +2,7 @@
 %% do what the request of a call says.
 -module(proxy_test).
 
--export([connected/2, connected/3, start/1, start/2, ask/2, seen/1, do/2, ended/1, option/2]).
+-export([connected/2, connected/3, start/1, start/2, ask/2, seen/1, do/2, finish/2, ended/1, option/2]).
 
 -define(LATER, 10000).
 
@@ -59,3 +59,7 @@ seen(Proxy) ->
 %% Has the process make signals.
 do(Proxy, Signals) ->
     true = gen_server:call(Proxy, {do, Signals}, ?LATER).
+
+%% Has the process end, which it may before its answer is here.
+finish(Proxy, Reason) ->
+    megaphone_test:caught(fun() -> do(Proxy, [{exit, 0, Reason}]) end).

@@ -1,5 +1,7 @@
 %% A gen_fsm whose callbacks do what their events say: {ev, Label, Plan}, or {ev, Label, [{State, Plan}]}.
 -module(scripted_fsm).
+%% OTP 29 warns of it.
+-compile(nowarn_deprecated_callback).
 -behaviour(gen_fsm).
 
 -export([init/1, a/2, a/3, b/2, b/3, handle_event/3, handle_sync_event/4, handle_info/3, terminate/3, code_change/4]).
