@@ -2,11 +2,12 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dashboard test lint format bench bench-capacity fuzz lock dist clean
+.PHONY: help setup demo dashboard test matrix lint format bench bench-capacity fuzz lock dist clean
 
 BIN := .venv/bin
 ONCE ?=
 ARGS ?=
+SUITES ?=
 FUZZ_SECONDS ?= 60
 JOBS ?= 2
 
@@ -24,6 +25,9 @@ dashboard: setup  ## clients on a private ejabberd, a Prometheus and its page of
 
 test: setup  ## the tests, JOBS (2) at once; ARGS=tests/bridge for some of them
 	@$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile $(ARGS)
+
+matrix:  ## the tests on each Debian suite's ejabberd, in containers; SUITES=trixie, ARGS=tests/e2e for some
+	@python3 -m tests.matrix $(if $(SUITES),--suites "$(SUITES)") $(ARGS)
 
 lint: setup  ## ruff, mypy, erlc -Werror, dialyzer
 	@$(BIN)/ruff check .

@@ -6,10 +6,10 @@ import subprocess
 import pytest
 
 #: What a person finds there.
-TARGETS = {"help", "setup", "demo", "dashboard", "test", "lint", "bench", "clean", "dist"}
+TARGETS = {"help", "setup", "demo", "dashboard", "test", "matrix", "lint", "bench", "clean", "dist"}
 
 #: Targets that need nothing set up.
-BARE = {"help", "setup", "lock", "clean"}
+BARE = {"help", "setup", "matrix", "lock", "clean"}
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,94 @@
+"""Runs the tests in a container of each Debian suite, and writes what passed into README.md.
+
+    python3 -m tests.matrix [--suites "bookworm trixie sid"] [--json] [PYTEST-ARGUMENT ...]
+
+Needs Docker and Python 3.11, nothing of the project. With arguments for pytest only what they
+choose runs, and nothing is written. Output, JUnit XML and the image's log of each suite are in
+.cache/matrix/SUITE. The exit status is 1 when a test of any suite failed, 2 when a suite could not
+be run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from dataclasses import asdict
+from typing import Final
+
+from tests.matrix.containers import ROOT, MatrixError, build, run_tests, say, versions
+from tests.matrix.results import SUITES, Result, counts, load, save, with_table
+
+RESULTS: Final = ROOT / "docs/supported.json"
+README: Final = ROOT / "README.md"
+
+#: All that depends on ejabberd, Erlang or Python; tests/project looks at the checkout itself.
+EVERYTHING: Final = ("tests", "--ignore=tests/project", "--numprocesses=2", "--dist=loadfile")
+
+
+def main() -> int:
+    """Runs the suites one after the other."""
+    parser = argparse.ArgumentParser(
+        prog="make matrix", description=(__doc__ or "").partition("\n")[0]
+    )
+    parser.add_argument("--suites", default="", help=f"some of {' '.join(SUITES)}; default: all")
+    parser.add_argument("--json", action="store_true", help="the results on stdout")
+    arguments, chosen = parser.parse_known_args()
+    suites = arguments.suites.split() or SUITES
+    if unknown := set(suites) - set(SUITES):
+        parser.error(f"no such suite: {' '.join(sorted(unknown))}")
+
+    results: dict[str, Result] = {}
+    problems = []
+    for suite in suites:
+        try:
+            results[suite] = run(suite, tuple(chosen) or EVERYTHING)
+        except MatrixError as error:
+            say(str(error))
+            problems.append(suite)
+    if arguments.json:
+        json.dump({suite: asdict(found) for suite, found in results.items()}, sys.stdout, indent=2)
+        sys.stdout.write("\n")
+    if not chosen:
+        write(results)
+    if problems:
+        return 2
+    return 0 if all(found.supported for found in results.values()) else 1
+
+
+def run(suite: str, arguments: tuple[str, ...]) -> Result:
+    """One suite, from its image to its result.
+
+    Raises:
+        MatrixError: It could not be run, or was ended.
+    """
+    directory = ROOT / ".cache/matrix" / suite
+    directory.mkdir(parents=True, exist_ok=True)
+    started = time.monotonic()
+    say(f"{suite}: its image")
+    image = build(suite, directory / "build.log")
+    told = versions(image)
+    say(f"{suite}: " + ", ".join(f"{name} {version}" for name, version in told.items()))
+    status = run_tests(suite, image, arguments, directory)
+    junit = directory / "junit.xml"
+    if status not in {0, 1} or not junit.is_file():
+        raise MatrixError(f"{suite}: pytest ended with status {status}: {directory}/output.txt")
+    ended = counts(junit.read_text())
+    found = Result(**told, passed=ended.passed, failed=ended.failed, skipped=ended.skipped)
+    say(
+        f"{suite}: {found.passed} passed, {found.failed} failed, {found.skipped} skipped in "
+        f"{(time.monotonic() - started) / 60:.0f} minutes: {directory}"
+    )
+    return found
+
+
+def write(results: dict[str, Result]) -> None:
+    """Brings the results' file and the README's table up to date."""
+    merged = {**load(RESULTS), **results}
+    save(RESULTS, merged)
+    README.write_text(with_table(README.read_text(), merged))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
