@@ -50,7 +50,8 @@ _EVENTS: Final = {
     "event": Atom("$gen_event"),
     "all_event": Atom("$gen_all_state_event"),
 }
-
+#: Requests of `sys` whose answer is a state.
+_STATE_REQUESTS: Final = {"get_state", "replace_state"}
 
 #: What such a call is named when it goes the other way.
 _REQUESTS: Final = {kind: Atom(name) for name, kind in _CALLS.items()}
@@ -88,6 +89,19 @@ class NodeCaller:
         node, self._node = self._node, None
         if node is not None:
             node.answer(self._process, self._ref, value)
+
+
+class BareStateCaller(NodeCaller):
+    """Takes a server's state for a `sys` that wants it as it is: before OTP 26.1."""
+
+    __slots__ = ()
+
+    def reply(self, value: Term) -> None:
+        """See `erlang_port.otp.gen.Caller`."""
+        match value:
+            case ("ok", state):
+                value = state
+        super().reply(value)
 
 
 class Node:
@@ -192,8 +206,9 @@ class Node:
         elif kind == "info":
             process.send(term)
         elif kind == "system":
-            pid, request = term
-            caller = NodeCaller(self, process.id, signal.ref, None)
+            pid, request, wants_ok = term
+            bare = not wants_ok and _kind(request) in _STATE_REQUESTS
+            caller = (BareStateCaller if bare else NodeCaller)(self, process.id, signal.ref, None)
             process.send((gen.SYSTEM, gen.From(pid, caller), request))
         elif kind == "exit":
             process.signal(*term)
@@ -375,6 +390,11 @@ def attach(runtime: Runtime, port: Port, name: str) -> Node:
     node = Node(runtime, port, name)
     runtime.remote = node
     return node
+
+
+def _kind(request: Term) -> Term:
+    """What a request of `sys` is: an atom, or a tuple that begins with one."""
+    return request[0] if type(request) is tuple and request else request
 
 
 def _target(target: Term) -> Term:

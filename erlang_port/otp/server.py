@@ -206,7 +206,7 @@ class Server:
             failed = (self.behaviour, Atom(f"system_{what}")), (kind, of_exception(error))
             from_.tag.reply((Atom("error"), (Atom("callback_failed"), *failed)))
         else:
-            from_.tag.reply(answer)
+            from_.tag.reply((_OK, answer))
 
     def _status(self) -> Term:
         process = self.process

@@ -169,8 +169,9 @@ async def _ask(server: Term, request: Term, timeout: float | None) -> Term:
 
 
 def _opened(answer: Term) -> Term:
-    # As OTP's sys has it: a state that looks so cannot be told from an error.
     match answer:
-        case ("error", reason):
+        case ("ok", state):
+            return state
+        case (_, reason):
             raise Exit(reason)
-    return answer
+    raise Exit((Atom("bad_return"), answer))

@@ -86,7 +86,7 @@ signal(Encoded, Turn = #turn{max_frame = Max, dropped = {Overload, TooLarge}}) -
 call(Kind, {Pid, _} = From, Request, Left,
      Turn = #turn{process = Process, max_frame = Max, max_calls = MaxCalls, callers = Callers}) ->
     Term = case Kind of
-               system -> {Pid, Request};
+               system -> {Pid, Request, megaphone_sys:wants_ok()};
                _ -> {Pid, Request, Left}
            end,
     case megaphone_callers:count(Callers) < MaxCalls of

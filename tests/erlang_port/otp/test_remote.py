@@ -111,7 +111,7 @@ async def test_every_kind_of_message_is_what_it_is_in_erlang(runtime, node):
     got.clear()
     for kind, timeout in (("call", 500), ("sync_event", 500), ("sync_all_event", 500)):
         take(node, process, kind, (SOMEBODY, kind.encode(), timeout), 7)
-    take(node, process, "system", (SOMEBODY, Atom("get_state")), 8)
+    take(node, process, "system", (SOMEBODY, Atom("get_state"), True), 8)
     take(node, process, "of a later version", 1)
     assert [(kind, from_.pid, request) for kind, from_, request in got] == [
         ("$gen_call", SOMEBODY, b"call"),
@@ -129,8 +129,13 @@ async def test_sys_of_the_nodes(node, port):
     clerk = await gen_server.start(Clerk)
     take(node, clerk, "cast", b"one")
     take(node, clerk, "info", b"two")
-    take(node, clerk, "system", (SOMEBODY, Atom("get_state")), 9)
-    assert port.of(clerk) == [("reply", 9, [("cast", b"one"), b"two"])]
+    state = [("cast", b"one"), b"two"]
+    for ref, wants_ok in ((9, True), (10, False)):
+        take(node, clerk, "system", (SOMEBODY, Atom("get_state"), wants_ok), ref)
+    assert port.of(clerk) == [("reply", 9, ("ok", state)), ("reply", 10, state)]
+    # Other answers with an `ok` in them are alike everywhere.
+    take(node, clerk, "system", (SOMEBODY, (Atom("debug"), (Atom("log"), Atom("get"))), False), 11)
+    assert port.of(clerk)[2:] == [("reply", 11, ("ok", []))]
     clerk.exit("kill")
 
 
