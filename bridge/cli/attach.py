@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from bridge.attach import installation, module_options
+from bridge.attach import health, installation, module_options
 from bridge.attach.installation import AttachPlan, AttachReport, AttachRequest
 from bridge.cli.errors import CommandError, ExitStatus
 from bridge.cli.options import EjabberdctlOption, JsonOption
@@ -89,13 +89,19 @@ def _intention(plan: AttachPlan) -> str:
     )
 
 
+def _waits_or_answers(report: AttachReport) -> str:
+    if health.judge(report.status).waiting:
+        return f"it waits for a sidecar at {report.status['sidecars']['listening']}"
+    return "the port program answers"
+
+
 def _outcome(report: AttachReport) -> str:
     node = report.plan.target.running.name
     match report.action:
         case "unchanged":
             return f"mod_megaphone {__version__} is already attached to {node}, and connected"
         case "installed":
-            return f"attached mod_megaphone {__version__} to {node}; the port program answers"
+            return f"attached mod_megaphone {__version__} to {node}; {_waits_or_answers(report)}"
         case "upgraded":
             former = report.plan.previous_version or "an unknown version"
             return f"upgraded mod_megaphone on {node} from {former} to {__version__}"
