@@ -279,6 +279,9 @@ message({hello, Map}, Life = #life{peer = none, max_frame = MaxFrame, inflow = I
         {error, Text} ->
             {ended, {hello, Text}, lists:reverse(Events), Life}
     end;
+%% It stood by until now, and said so: those were on their way when its turn came.
+message({heartbeat, _, _}, Life = #life{peer = none, program = {sidecar, _}}, Events) ->
+    frames(Life, Events);
 message(_, Life = #life{peer = none}, Events) ->
     {ended, {hello, "its first frame is no hello"}, lists:reverse(Events), Life};
 message({hello, _}, Life, Events) ->

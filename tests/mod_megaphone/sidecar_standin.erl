@@ -37,14 +37,14 @@ close({Module, Socket}) -> Module:close(Socket).
 
 send({Module, Socket}, Data) -> Module:send(Socket, Data).
 
-%% What is still there until the node closes, or for Ms milliseconds.
+%% What is still there until the node closes, or for Ms milliseconds; how it ended.
 left(Connection = {Module, Socket}, Ms) ->
     case Module:recv(Socket, 0, Ms) of
         {ok, Data} ->
             {Rest, How} = left(Connection, Ms),
             {<<Data/binary, Rest/binary>>, How};
         {error, timeout} -> {<<>>, open};
-        {error, _} -> {<<>>, closed}
+        {error, Reason} -> {<<>>, Reason}
     end.
 
 %% The handshake.
