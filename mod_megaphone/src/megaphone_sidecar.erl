@@ -167,7 +167,8 @@ answer(secret) -> {secret, "the secrets of the node and of the sidecar differ"};
 answer({locked_out, Ms}) ->
     {locked_out, io_lib:format("too many wrong secrets came from this address: try again in ~b s",
                                [(Ms + 999) div 1000])};
-answer({no_secret, Text}) -> {no_secret, ["the node has no secret: ", Text]};
+%% No word of the file: this one has not proved anything.
+answer({no_secret, _}) -> {no_secret, "the node has no secret: its log says why"};
 answer({identity, Text}) -> {identity, Text};
 answer(busy) -> {busy, "as many sidecars stand by as may"};
 answer(version) -> {version, "the node speaks version 1 of the handshake: upgrade the older of the two"};

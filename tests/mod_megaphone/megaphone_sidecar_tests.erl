@@ -85,6 +85,24 @@ wrong_secret_test_() ->
         sidecar_standin:close(Other)
     end).
 
+%% The file is read for each handshake; who has not proved anything is not told about it.
+secret_file_test_() ->
+    sidecar_test:with_node(unix(), fun(Where, Directory) ->
+        File = filename:join(Directory, <<"secret">>),
+        Other = <<"fedcba9876543210fedcba9876543210">>,
+        ok = file:write_file(File, [Other, "\r\n"]),
+        ?assertMatch({refused, 1, _}, join(Where, #{})),
+        {ok, Connection, _} = join(Where, #{secret => Other}),
+        ok = sidecar_standin:close(Connection),
+        [begin
+             ok = Spoil(),
+             {refused, 3, Text} = join(Where, #{secret => Other}),
+             ?assertEqual(nomatch, string:find(Text, Directory))
+         end || Spoil <- [fun() -> file:write_file(File, "short") end, fun() -> file:delete(File) end]],
+        until(fun() -> megaphone_test:logged(binary_to_list(File)) =/= [] end),
+        until_refused([{<<"secret">>, 1}, {<<"other">>, 2}])
+    end).
+
 %% A proof that was overheard, and what the node said itself, given back to it.
 replay_and_reflection_test_() ->
     sidecar_test:with_node(tcp(), fun(Where, _) ->
