@@ -16,6 +16,9 @@
 -define(HANDSHAKE_TIME, 5000).
 %% Bytes of a message of the handshake.
 -define(MAX_MESSAGE, 512).
+%% What an HTTP client may still say after its first four bytes, in bytes and in milliseconds.
+-define(MAX_UNREAD, 65536).
+-define(UNREAD_TIME, 1000).
 %% What an HTTP client gets: it shows such a text to its user.
 -define(HTTP_ANSWER,
         <<"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nContent-Length: 57\r\n"
@@ -158,10 +161,26 @@ refused(Reason, State = #state{transport = Transport, address = Address}) ->
     ok = megaphone_sidecars:refused(Reason, Address),
     case answer(Reason) of
         none -> ok;
-        {raw, Answer} -> _ = megaphone_transport:send(Transport, Answer), ok;
+        {raw, Answer} ->
+            _ = megaphone_transport:send(Transport, Answer),
+            _ = shutdown(Transport),
+            left_unread(Transport, ?MAX_UNREAD, now_ms() + ?UNREAD_TIME);
         {Why, Text} -> ok = send_message(Transport, megaphone_handshake:refuse(Why, Text))
     end,
     {stop, {shutdown, refused}, State}.
+
+%% What it still says is read: a socket that is closed with bytes unread resets the connection, and the
+%% answer may be lost.
+left_unread(Transport, Room, Deadline) when Room > 0 ->
+    case receive_bytes(Transport, 0, Deadline) of
+        {ok, Bytes} -> left_unread(Transport, Room - byte_size(Bytes), Deadline);
+        {error, _} -> ok
+    end;
+left_unread(_Transport, _Room, _Deadline) ->
+    ok.
+
+shutdown({tls, Socket}) -> ssl:shutdown(Socket, write);
+shutdown({_, Socket}) -> gen_tcp:shutdown(Socket, write).
 
 answer(secret) -> {secret, "the secrets of the node and of the sidecar differ"};
 answer({locked_out, Ms}) ->

@@ -159,6 +159,24 @@ version_test_() ->
         until_refused([{<<"protocol">>, 1}])
     end).
 
+%% A browser, a prober of metrics: an answer that it can show, whole, and an orderly end.
+http_test_() ->
+    each(fun(Where, _) ->
+        [begin
+             {ok, Connection} = sidecar_standin:connect(Where, [{show_econnreset, true} || element(1, Where) =:= tcp]),
+             ok = sidecar_standin:send(Connection, [Request, " HTTP/1.1\r\nHost: megaphone:8471\r\nX: ",
+                                                    binary:copy(<<"x">>, 4000), "\r\n\r\n"]),
+             {Answer, closed} = sidecar_standin:left(Connection, 5000),
+             ?assertMatch({0, _}, binary:match(Answer, <<"HTTP/1.1 400 ">>)),
+             [Head, Body] = binary:split(Answer, <<"\r\n\r\n">>),
+             {match, [Length]} = re:run(Head, "\r\nContent-Length: ([0-9]+)\r\n", [{capture, all_but_first, list}]),
+             ?assertEqual(list_to_integer(Length), byte_size(Body)),
+             ok = sidecar_standin:close(Connection)
+         end || Request <- ["GET /metrics", "POST /v1/broadcasts", "HEAD /", "PUT /", "OPTIONS *"]],
+        until_refused([{<<"protocol">>, 5}]),
+        ?assertMatch([_], megaphone_test:logged("it speaks HTTP"))
+    end).
+
 %% Silent, slow, or not finished: five seconds for all of it, that of TLS included.
 silence_test_() ->
     sidecar_test:with_node(fun tls/1, fun(Where = {tls, Port}, _) ->
