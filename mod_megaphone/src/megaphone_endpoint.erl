@@ -18,6 +18,10 @@
 %% Milliseconds that somebody who listens on the socket's path already has to take a connection.
 -define(PROBE_TIME, 1000).
 
+%% Milliseconds that a sidecar may take no data before it is the active one: who reads nothing is no
+%% sidecar that could take over.
+-define(SEND_TIME, 1000).
+
 -type endpoint() :: #{listener := gen_tcp:socket(), kind := unix | tcp | tls, name := binary(),
                       file => {Path :: binary(), Inode :: non_neg_integer()},
                       tls => [ssl:tls_server_option()]}.
@@ -167,7 +171,7 @@ inet(Kind, Ip, Port, More) ->
 
 options() ->
     [binary, {packet, raw}, {active, false}, {reuseaddr, true}, {backlog, ?BACKLOG},
-     {buffer, ?BUFFER}].
+     {buffer, ?BUFFER}, {send_timeout, ?SEND_TIME}, {send_timeout_close, true}].
 
 tls_options(Options) ->
     case {application:ensure_all_started(ssl), certificate(Options)} of

@@ -24,6 +24,9 @@
         <<"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nContent-Length: 57\r\n"
           "Connection: close\r\n\r\nThis port is for Megaphone's sidecars and speaks no HTTP\n">>).
 
+%% What a socket is given to megaphone_port with.
+-define(ADOPTED, [{active, false}, {send_timeout, infinity}, {send_timeout_close, false}]).
+
 -record(state, {endpoint :: megaphone_endpoint:endpoint(),
                 transport = none :: none | megaphone_transport:transport(),
                 address = unix :: megaphone_lockout:address(),
@@ -274,8 +277,9 @@ taken_in(Transport, Inflow) ->
             Error
     end.
 
-passive({tls, Socket}) -> ssl:setopts(Socket, [{active, false}]);
-passive({_, Socket}) -> inet:setopts(Socket, [{active, false}]).
+%% From now on a process of its own waits for it to read, and megaphone_port looks whether it lives.
+passive({tls, Socket}) -> ssl:setopts(Socket, ?ADOPTED);
+passive({_, Socket}) -> inet:setopts(Socket, ?ADOPTED).
 
 hand_over(Epoch, State = #state{transport = Transport, inflow = Inflow, claim = #{identity := Identity},
                                 address = Address}) ->

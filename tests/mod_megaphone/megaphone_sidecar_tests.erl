@@ -224,10 +224,19 @@ closing_in_the_middle_test_() ->
 
 %% Standing by.
 
-%% The second of two, and its connection.
-second(Where, Changes) ->
+first(Where) ->
     {ok, First} = sidecar_standin:start(Where, #{identity => <<"first">>}),
     until(fun() -> sidecar_test:port_state() =:= <<"connected">> end),
+    First.
+
+%% What a connection reads anew for each beat, and megaphone_port does not.
+beat_each(Ms) ->
+    Options = persistent_term:get({mod_megaphone, options}),
+    persistent_term:put({mod_megaphone, options}, Options#{heartbeat_interval := Ms}).
+
+%% The second of two, and its connection.
+second(Where, Changes) ->
+    First = first(Where),
     {ok, Connection, _} = join(Where, Changes#{identity => <<"second">>}),
     {First, Connection}.
 
@@ -237,7 +246,9 @@ until_alone() ->
 
 standby_hears_the_node_test_() ->
     each(fun(Where, _) ->
-        {First, Connection} = second(Where, #{}),
+        First = first(Where),
+        beat_each(100),
+        {ok, Connection, {100, 5000}} = join(Where, #{identity => <<"second">>}),
         ?assertEqual([{<<"active">>, <<"first">>}, {<<"standby">>, <<"second">>}], sidecar_test:connected()),
         ?assertEqual({heartbeat, 0, 0}, sidecar_standin:frame(Connection)),
         ok = sidecar_standin:send_frame(Connection, {heartbeat, 0, 0}),
@@ -274,6 +285,27 @@ standby_falls_silent_test_() ->
         sidecar_standin:close(Connection),
         sidecar_standin:stop(First)
     end).
+
+%% It beats, and reads nothing: what the node writes has no room after a while.
+standby_does_not_read_test_() ->
+    sidecar_test:with_node(unix(), fun(Where, _) ->
+        First = first(Where),
+        beat_each(1),
+        {ok, Connection, _} = join(Where, #{identity => <<"second">>}),
+        Ports = length(erlang:ports()),
+        Beats = spawn_link(fun() -> beat(Connection) end),
+        until_alone(),
+        %% Its socket is gone, whatever waits in it.
+        ?assert(length(erlang:ports()) < Ports),
+        unlink(Beats),
+        exit(Beats, kill),
+        sidecar_standin:close(Connection),
+        sidecar_standin:stop(First)
+    end).
+
+beat(Connection) ->
+    _ = sidecar_standin:send_frame(Connection, {heartbeat, 0, 0}),
+    receive after 20 -> beat(Connection) end.
 
 %% Heartbeats that are on their way when its turn comes are no reason to end it.
 heartbeats_cross_the_hello_test_() ->
