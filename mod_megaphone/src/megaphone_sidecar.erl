@@ -75,8 +75,11 @@ handle_cast({take, Socket, {Address, Admission}}, State = #state{endpoint = Endp
                 {ok, Claim} -> {noreply, stand_by(Taken#state{claim = Claim})};
                 {refused, Reason} -> refused(Reason, Taken)
             end;
-        {error, _} ->
-            refused(tls, State#state{transport = {tcp, Socket}, address = Address})
+        {error, Reason} ->
+            refused(case Reason of
+                        {options, _} -> certificate;
+                        _ -> tls
+                    end, State#state{transport = {tcp, Socket}, address = Address})
     end;
 handle_cast({activate, Epoch}, State = #state{transport = Transport, inflow = Inflow})
   when Inflow =/= none ->

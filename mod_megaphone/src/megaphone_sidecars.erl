@@ -246,6 +246,8 @@ what(protocol) -> "it stood by and sent more than heartbeats";
 what(silent) -> "it said nothing for five seconds";
 what(closed) -> "it closed in the middle of the handshake";
 what(tls) -> "there was no TLS handshake with it";
+what(certificate) -> "the node's certificate cannot be used: set sidecar.certfile to a PEM file with the "
+                     "certificate and its key";
 what(crowd) -> "too many connections say nothing: the oldest of them is closed for each new one".
 
 document(#state{listening = Listening, standby = Standby, active = Active, epoch = Epoch}) ->

@@ -347,3 +347,14 @@ client_certificate_test_() ->
               {ok, _, _} = sidecar_standin:joined(With, claim(#{})),
               sidecar_standin:close(With)
       end).
+
+%% A certificate that is none is not the other side's fault.
+bad_certificate_test_() ->
+    sidecar_test:with_node(
+      fun(Directory) -> #{sidecar => #{port => sidecar_test:free_port(), tls => true,
+                                       certfile => filename:join(Directory, <<"secret">>)}} end,
+      fun(Where, _) ->
+              ?assertMatch({error, _}, sidecar_standin:connect(Where)),
+              until_refused([{<<"other">>, 1}]),
+              ?assertMatch([_], megaphone_test:logged("the node's certificate cannot be used"))
+      end).
