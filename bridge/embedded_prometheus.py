@@ -230,9 +230,13 @@ class EmbeddedPrometheus:
     def _wait_ready(self, deadline: float) -> None:
         while True:
             self.check()
-            with contextlib.suppress(OSError):
+            try:
                 self._opener.open(f"{self.url}/-/ready", timeout=REQUEST_TIMEOUT).close()
                 return
+            except urllib.error.HTTPError as error:
+                error.close()  # Not ready yet, and the answer holds the connection.
+            except OSError:
+                pass
             if time.monotonic() > deadline:
                 raise self._failed("was not ready in time", ExitStatus.TIMEOUT)
             time.sleep(_POLL_INTERVAL)

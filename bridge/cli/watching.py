@@ -63,6 +63,9 @@ class Follower:
                 document = json.loads(response.read(OUTPUT_LIMIT))
             listed: list[dict[str, Any]] = document["broadcasts"]
             return next(entry for entry in listed if entry["id"] == self._broadcast)
+        except urllib.error.HTTPError as error:
+            error.close()  # The answer holds the connection.
+            return None
         except (
             OSError,
             http.client.HTTPException,
