@@ -1,6 +1,7 @@
 """What gen_statem and gen_fsm are in Python alone; test_compare_gen_statem.py compares with OTP."""
 
 import asyncio
+import inspect
 
 import pytest
 
@@ -220,7 +221,7 @@ async def test_a_state_with_two_functions():
 )
 async def test_what_no_callback_takes_ends_the_machine(send, reason):
     light = await gen_fsm.start(Light, 1)
-    if asyncio.iscoroutinefunction(send):
+    if inspect.iscoroutinefunction(send):
         with pytest.raises(Exit, match=reason):
             await send(light, "event")
     else:

@@ -3,6 +3,7 @@ import errno
 import os
 import signal
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -205,7 +206,9 @@ async def test_without_a_descriptor_to_spare_it_is_ended_all_the_same(tmp_path, 
     def no_more(_pid):
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
-    monkeypatch.setattr(os_process.os, "pidfd_open", no_more)
+    # Here only: asyncio has one of its own, since Python 3.12.
+    without = SimpleNamespace(**{**vars(os), "pidfd_open": no_more})
+    monkeypatch.setattr(os_process, "os", without)
     sleeper = Sleeper(tmp_path / "pid")
     process, pid = await sleeper.start("brutal_kill")
     os.kill(pid, signal.SIGSTOP)

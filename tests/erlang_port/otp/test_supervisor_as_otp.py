@@ -12,6 +12,9 @@ from tests.erlang_port.otp.supervisor_runs import Run
 from tests.erlang_port.otp.supervisor_scenarios import SCENARIOS
 from tests.support.tools import require_tool
 
+#: What OTP 29 refuses, and all before let pass.
+NO_MORE = {"auto_shutdown of a simple one"}
+
 
 @pytest.fixture(scope="module")
 def in_otp():
@@ -30,4 +33,6 @@ def in_otp():
 @as_process
 async def test_what_is_seen_is_what_otp_shows(in_otp, name):
     seen = decode(encode(await Run().run(SCENARIOS[name])))
+    if name in NO_MORE and in_otp[name][0][0] != "started":
+        pytest.skip("this OTP refuses it")
     assert seen == in_otp[name]

@@ -34,7 +34,10 @@ step({'end', Name, Reason}, _) ->
     Top = ask({top, Name}),
     Top ! {'end', Reason},
     wait(fun() -> not is_process_alive(Top) end),
-    wait(fun() -> not lists:keymember(Name, 1, application:which_applications()) end),
+    wait(fun() -> try not lists:keymember(Name, 1, application:which_applications())
+                  catch exit:_ -> false
+                  end
+         end),
     seen(ok);
 step({load, Name}, Apps) ->
     #{Name := Keys} = Apps,
