@@ -25,6 +25,7 @@ class Health:
     """Whether the port program answers and formats.
 
     Attributes:
+        down: The node has given it up for now, or can listen for no sidecar.
         waiting: The node starts none itself, and listens for a sidecar.
     """
 
@@ -60,7 +61,7 @@ def judge(status: Mapping[str, Any]) -> Health:
         reason = ""
     return Health(
         connected=state == "connected" and bool(ready),
-        down=state == "down",
+        down=state == "down" or (state == "waiting" and bool(sidecars.get("error"))),
         reason=reason,
         version=version if isinstance(version, str) else None,
         waiting=state == "waiting" and bool(sidecars.get("listening")),

@@ -31,7 +31,7 @@
                   address :: binary(),
                   since :: integer()}).
 
--record(state, {listening = {error, <<"it has not been tried yet">>} :: listening(),
+-record(state, {listening = none :: none | listening(),
                 %% Oldest first.
                 arriving = [] :: [pid()],
                 standby = [] :: [#sidecar{}],
@@ -253,7 +253,8 @@ what(crowd) -> "too many connections say nothing: the oldest of them is closed f
 document(#state{listening = Listening, standby = Standby, active = Active, epoch = Epoch}) ->
     {Where, Error} = case Listening of
                          {ok, Name} -> {Name, undefined};
-                         {error, Text} -> {undefined, Text}
+                         {error, Text} -> {undefined, Text};
+                         none -> {undefined, undefined}
                      end,
     #{<<"listening">> => Where, <<"error">> => Error, <<"epoch">> => Epoch,
       <<"connected">> => [described(<<"active">>, One) || {_, One} <- [Active]]
