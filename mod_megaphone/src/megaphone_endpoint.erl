@@ -9,7 +9,7 @@
 
 %% Bytes of one message of a socket: with megaphone_transport's bound, what a mailbox may hold.
 -define(BUFFER, 65536).
--define(BACKLOG, 128).
+-define(BACKLOG, 1024).
 %% sun_path of unix(7), without its NUL.
 -define(MAX_PATH, 107).
 %% st_mode's kind of file, inode(7): to Erlang, a FIFO is `other` as well.
