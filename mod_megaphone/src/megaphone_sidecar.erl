@@ -55,7 +55,7 @@ activate(Pid, Epoch) ->
 %% @private
 -spec init(megaphone_endpoint:endpoint()) -> {ok, #state{}, timeout()}.
 init(Endpoint) ->
-    %% Whoever makes a secret known here shall not have it in a crash report.
+    %% The secret is at hand: no trace or dump may show it.
     _ = process_flag(sensitive, true),
     {ok, #state{endpoint = Endpoint}, ?HANDSHAKE_TIME}.
 
@@ -71,7 +71,8 @@ handle_cast({take, Socket, {Address, Admission}}, State = #state{endpoint = Endp
     case megaphone_endpoint:secure(Socket, Endpoint, ?HANDSHAKE_TIME) of
         {ok, Transport} ->
             Taken = State#state{transport = Transport, address = Address},
-            case handshake(Admission, Deadline, Taken) of
+            %% A call that fails has its arguments, and the secret with them, in its report.
+            case megaphone_log:guarded(fun() -> handshake(Admission, Deadline, Taken) end) of
                 {ok, Claim} -> {noreply, stand_by(Taken#state{claim = Claim})};
                 {refused, Reason} -> refused(Reason, Taken)
             end;

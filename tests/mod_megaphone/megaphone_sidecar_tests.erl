@@ -358,3 +358,22 @@ bad_certificate_test_() ->
               until_refused([{<<"other">>, 1}]),
               ?assertMatch([_], megaphone_test:logged("the node's certificate cannot be used"))
       end).
+
+%% Whatever breaks has the secret at hand, and nobody reads it in a crash report.
+nothing_is_shown_test_() ->
+    {setup,
+     fun() -> megaphone_test:standin(
+                "-module(megaphone_handshake). new() -> #{}. opened(_, Opened) -> {ok, <<\"challenge\">>, Opened}. "
+                "secret(_) -> {ok, <<\"topsecret\">>}. proved(_, Secret, _) -> crypto:mac(hmac, sha256, Secret, [broken]).")
+     end,
+     fun megaphone_test:remove_standin/1,
+     sidecar_test:with_node(unix(), fun(Where, _) ->
+         {ok, Connection} = sidecar_standin:connect(Where),
+         ok = sidecar_standin:message(Connection, <<"opening">>),
+         {ok, <<"challenge">>} = sidecar_standin:receive_message(Connection),
+         ok = sidecar_standin:message(Connection, <<"proof">>),
+         closed(Connection),
+         until(fun() -> megaphone_test:logged("crasher") =/= [] end),
+         ?assertEqual([], megaphone_test:logged("topsecret")),
+         ?assertEqual([], megaphone_test:logged(lists:flatten(io_lib:format("~w", [<<"topsecret">>]))))
+     end)}.
