@@ -12,7 +12,7 @@ from tests.erlang_port.otp.supervisor_runs import Run
 from tests.erlang_port.otp.supervisor_scenarios import SCENARIOS
 from tests.support.tools import require_tool
 
-#: What OTP 29 refuses, and all before let pass.
+#: What OTP 25 lets pass as this one does, and OTP 27 refuses.
 NO_MORE = {"auto_shutdown of a simple one"}
 
 
