@@ -53,7 +53,7 @@ def main() -> int:
     if arguments.json:
         json.dump({suite: asdict(found) for suite, found in results.items()}, sys.stdout, indent=2)
         sys.stdout.write("\n")
-    if not chosen:
+    if results and not chosen:
         write(results)
     if problems:
         return 2

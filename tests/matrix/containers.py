@@ -178,9 +178,12 @@ def _checkout() -> bytes:
         stdout=subprocess.PIPE,
         text=True,
     )
+    # .dockerignore is for the images that users run, and would leave the tests out.
+    names = sorted(set(listed.stdout.split("\0")) - {"", ".dockerignore"})
     packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w") as archive:
-        for name in sorted(filter(None, listed.stdout.split("\0"))):
+    # Docker looks at the first 512 bytes for a member, and would take a PAX header for a Dockerfile.
+    with tarfile.open(fileobj=packed, mode="w", format=tarfile.GNU_FORMAT) as archive:
+        for name in names:
             if (ROOT / name).is_file():
                 archive.add(ROOT / name, name, filter=_anonymous)
     return packed.getvalue()
