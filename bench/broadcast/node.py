@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import secrets
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from bench.node import BenchNode
+from bridge.attach import health
 from bridge.embedded_node import NodeSettings
 
 if TYPE_CHECKING:
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
 #: Seconds for one round, and for opening the sessions.
 ROUND_TIMEOUT: Final = 300.0
 OPEN_TIMEOUT: Final = 600.0
+
+#: Seconds until a sidecar is connected.
+START_TIMEOUT: Final = 30.0
 
 #: The benchmark's Erlang module: it runs inside the node.
 MODULE: Final = Path(__file__).with_name("megaphone_bench.erl")
@@ -33,6 +38,8 @@ class MeasuredNode(BenchNode):
         host: str = "localhost",
         options: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
+        *,
+        sidecar: bool = False,
     ) -> None:
         """Describes it.
 
@@ -40,7 +47,10 @@ class MeasuredNode(BenchNode):
             host: Its virtual host.
             options: Options of mod_megaphone, KEY=VALUE each.
             environment: Environment variables of the node, and so of the port program.
+            sidecar: Whether Megaphone comes to a Unix socket by itself.
         """
+        self._sidecar = sidecar
+        self._program: subprocess.Popen[bytes] | None = None
         self._host = host
         self._options = options
         self._environment = environment or {}
@@ -57,7 +67,10 @@ class MeasuredNode(BenchNode):
 
     def prepare(self) -> None:
         """See `BenchNode.prepare`."""
-        self._attach()
+        if self._sidecar:
+            self._start_sidecar()
+        else:
+            self._attach(self._options)
         self.load(MODULE)
 
     def prepare_sessions(self, count: int) -> None:
@@ -124,12 +137,40 @@ class MeasuredNode(BenchNode):
             pids[f"worker {number}"] = worker["pid"]
         return pids
 
-    def _attach(self) -> None:
+    def _start_sidecar(self) -> None:
+        secret, socket = self.home / "secret", self.home / "node.sock"
+        secret.write_text(secrets.token_hex(32))
+        option = f"sidecar={{socket: {socket}, secret_file: {secret}}}"
+        self._attach([*self._options, option])
+        settings = {
+            "MEGAPHONE_HTTP__PORT": "0",
+            "MEGAPHONE_SIDECAR__SOCKET": str(socket),
+            "MEGAPHONE_SIDECAR__SECRET_FILE": str(secret),
+            "MEGAPHONE_SIDECAR__STATE_DIR": str(self.home / "state"),
+            "MEGAPHONE_SIDECAR__CONTROL_SOCKET": str(self.home / "control.sock"),
+        }
+        command = [sys.executable, "-m", "bridge.cli.main", "sidecar"]
+        self._program = subprocess.Popen(command, env={**os.environ, **settings})
+        deadline = time.monotonic() + START_TIMEOUT
+        while not health.judge(self.status()).connected:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"no sidecar within {START_TIMEOUT:.0f} s")
+            time.sleep(0.25)
+
+    def _end(self) -> None:
+        try:
+            if self._program is not None:
+                self._program.terminate()
+                self._program.wait(30)
+        finally:
+            super()._end()
+
+    def _attach(self, options: Sequence[str]) -> None:
         done = subprocess.run(
             [
                 *(sys.executable, "-m", "bridge.cli.main", "attach"),
                 *("--ejabberdctl", str(self.node.ejabberdctl), "--python", sys.executable),
-                *(word for option in self._options for word in ("--option", option)),
+                *(word for option in options for word in ("--option", option)),
             ],
             capture_output=True,
             text=True,

@@ -1,7 +1,7 @@
 """Megaphone's personalised broadcast beside mod_announce's announce_online.
 
     python bench/broadcast/run.py [--sessions 100000] [--rounds 5] [--broadcasts 10]
-                                      [--option KEY=VALUE] [--json FILE]
+                                      [--option KEY=VALUE] [--sidecar] [--json FILE]
 
 A private node, simulated sessions in its own session table, and the two ways in turn on the same
 sessions. Each round fails unless every session got its text exactly once. The port program's memory
@@ -48,6 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=5, help="of both ways, in turn")
     parser.add_argument("--broadcasts", type=int, default=10, help="of Megaphone's, for its memory")
     parser.add_argument("--option", action="append", default=[], help="of mod_megaphone, KEY=VALUE")
+    parser.add_argument("--sidecar", action="store_true", help="at a Unix socket, not at a port")
     parser.add_argument("--json", type=Path, default=RESULTS, help="where the numbers go")
     chosen = parser.parse_args(arguments)
     if min(chosen.sessions, chosen.rounds, chosen.broadcasts) < 1:
@@ -63,7 +64,7 @@ def measure(chosen: argparse.Namespace, console: Console) -> dict[str, Any]:
     sessions, rounds, broadcasts = chosen.sessions, chosen.rounds, chosen.broadcasts
     with progress_bars(console) as progress:
         booting = progress.add_task("node and attach", total=1)
-        with MeasuredNode(options=chosen.option) as node:
+        with MeasuredNode(options=chosen.option, sidecar=chosen.sidecar) as node:
             progress.update(booting, completed=1)
             opening = progress.add_task("sessions", total=sessions)
             node.prepare_sessions(sessions)
@@ -94,6 +95,7 @@ def measure(chosen: argparse.Namespace, console: Console) -> dict[str, Any]:
         },
         "time": time.time(),
         "options": chosen.option,
+        "sidecar": chosen.sidecar,
         "sessions": sessions,
         "open_seconds": opened,
         "rounds": taken,

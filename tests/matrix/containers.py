@@ -181,7 +181,7 @@ def _checkout() -> bytes:
     # .dockerignore is for the images that users run, and would leave the tests out.
     names = sorted(set(listed.stdout.split("\0")) - {"", ".dockerignore"})
     packed = io.BytesIO()
-    # Docker looks at the first 512 bytes for a member, and would take a PAX header for a Dockerfile.
+    # Docker looks at the first 512 bytes for a member: a PAX header would be a Dockerfile to it.
     with tarfile.open(fileobj=packed, mode="w", format=tarfile.GNU_FORMAT) as archive:
         for name in names:
             if (ROOT / name).is_file():
