@@ -71,7 +71,7 @@ adopt(Sidecar = #{transport := Transport, inflow := Inflow, epoch := Epoch},
       Options = #{max_frame := MaxFrame}) ->
     Life = new(Transport, {sidecar, Sidecar}, Inflow, MaxFrame),
     {hello, Hello} = megaphone_protocol:hello(Options),
-    case megaphone_transport:activate(Transport) of
+    case megaphone_transport:activate_later(Transport) of
         ok -> {ok, uncredited({hello, Hello#{<<"epoch">> => Epoch}}, Life)};
         {error, _} ->
             _ = close(0, Life),
@@ -93,7 +93,7 @@ event(Info, #life{transport = Transport}) ->
     case megaphone_transport:event(Info, Transport) of
         %% Only now: what it delivered is taken in, and beyond the credit it may send no more.
         passive ->
-            case megaphone_transport:activate(Transport) of
+            case megaphone_transport:activate_later(Transport) of
                 ok -> none;
                 {error, _} -> {ended, closed}
             end;

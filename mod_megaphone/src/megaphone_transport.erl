@@ -2,7 +2,7 @@
 %%% socket of a sidecar. One process owns it and receives its messages; another one writes.
 -module(megaphone_transport).
 
--export([event/2, arrived/3, send/2, activate/1, close/1, drain/1, kind/1]).
+-export([event/2, arrived/3, send/2, activate/1, activate_later/1, close/1, drain/1, kind/1]).
 -export_type([transport/0, event/0]).
 
 %% Messages that a socket may deliver before it is looked at again (inet:setopts/2, `active`).
@@ -59,6 +59,21 @@ sent({error, _}) -> closed.
 activate({port, _}) -> ok;
 activate({tls, Socket}) -> ssl:setopts(Socket, [{active, ?ACTIVE}]);
 activate({_, Socket}) -> inet:setopts(Socket, [{active, ?ACTIVE}]).
+
+%% @doc The same for a process that must not wait: with TLS, one of ssl's own has to answer, which may
+%% itself be waiting for the other side to read. Where it fails there comes the message of an end.
+-spec activate_later(transport()) -> ok | {error, term()}.
+activate_later({tls, Socket} = Transport) ->
+    Owner = self(),
+    _ = spawn(fun() ->
+                      case activate(Transport) of
+                          ok -> ok;
+                          {error, _} -> Owner ! {ssl_closed, Socket}
+                      end
+              end),
+    ok;
+activate_later(Transport) ->
+    activate(Transport).
 
 %% @doc Closes at once, whatever waits to be written; never blocks.
 -spec close(transport()) -> ok.
