@@ -97,7 +97,7 @@ handle_call({admit, Pid, Address}, _From, State = #state{arriving = Arriving, lo
     _ = monitor(process, Pid),
     Kept = case length(Arriving) >= ?MAX_ARRIVING of
                true ->
-                   exit(hd(Arriving), kill),
+                   close(hd(Arriving)),
                    tl(Arriving);
                false ->
                    Arriving
@@ -182,7 +182,11 @@ join(Pid, #{identity := Identity, instance := Instance, epoch := Seen}, Address,
     end.
 
 replaced(Sidecar = #sidecar{pid = Pid}, Known) ->
-    lists:member(Sidecar, Known) andalso exit(Pid, kill).
+    lists:member(Sidecar, Known) andalso close(Pid).
+
+%% It traps no exits, whatever it waits for; and `shutdown` is none that its supervisor logs.
+close(Pid) ->
+    exit(Pid, shutdown).
 
 %% Whose turn it is: who stands by longest.
 
