@@ -82,9 +82,16 @@ async def connect(endpoint: Endpoint, handshake: Handshake) -> Connected:
     # Not the loop's executor: the program does not wait for it at its end.
     threading.Thread(target=run, name="connect", daemon=True).start()
     try:
-        return await outcome
-    except asyncio.CancelledError:
+        # The thread keeps the bound itself, but for the time that looking up a name takes.
+        async with asyncio.timeout(TIMEOUT):
+            return await outcome
+    except (TimeoutError, asyncio.CancelledError) as error:
         attempt.give_up()
+        if outcome.done() and not outcome.cancelled() and outcome.exception() is None:
+            # It had come, and whoever waited for it was told to stop before he woke.
+            outcome.result().socket.close()
+        if isinstance(error, TimeoutError):
+            raise TimeoutError(f"the node did not answer within {TIMEOUT:g} s") from None
         raise
 
 
@@ -106,6 +113,7 @@ class _Attempt:
         self._socket: socket.socket | None = None
 
     def give_up(self) -> None:
+        self._deadline = 0.0
         if self._socket is not None:
             with contextlib.suppress(OSError):
                 self._socket.shutdown(socket.SHUT_RDWR)
@@ -133,13 +141,15 @@ class _Attempt:
                 stream.close()
                 raise
             return stream
-        stream = socket.create_connection((endpoint.host, endpoint.port), self._left())
+        try:
+            stream = socket.create_connection((endpoint.host, endpoint.port), self._left())
+        except UnicodeError:
+            raise OSError(f"{endpoint.host!r} is no name of a host") from None
         try:
             stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if endpoint.tls is not None:
                 stream.settimeout(self._left())
-                name = endpoint.server_name or endpoint.host
-                return endpoint.tls.wrap_socket(stream, server_hostname=name)
+                return _secured(stream, endpoint.tls, endpoint.server_name or endpoint.host)
         except BaseException:
             stream.close()
             raise
@@ -179,3 +189,12 @@ class _Attempt:
         if left <= 0:
             raise TimeoutError(f"the node did not answer within {TIMEOUT:g} s")
         return left
+
+
+def _secured(stream: socket.socket, tls: ssl.SSLContext, name: str) -> socket.socket:
+    try:
+        # First: where wrap_socket finds out, it leaves the descriptor open.
+        name.encode("idna")
+    except UnicodeError:
+        raise OSError(f"{name!r} is no name that a certificate can have") from None
+    return tls.wrap_socket(stream, server_hostname=name)
