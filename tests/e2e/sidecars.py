@@ -1,14 +1,34 @@
 """Sidecars as processes of their own, beside a real node."""
 
+import contextlib
 import json
 import os
 import secrets
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tests.e2e import support
+
+
+@contextlib.contextmanager
+def starting(place: Path, **common: str) -> Iterator[Callable[..., "Sidecar"]]:
+    """`start(name, **environment)` starts sidecars below a directory; none is left at the end."""
+    started = []
+
+    def start(name: str, **environment: str) -> Sidecar:
+        one = Sidecar(place / name, {**common, **environment})
+        started.append(one)
+        return one.start()
+
+    try:
+        yield start
+    finally:
+        for one in started:
+            if one.process is not None and one.process.poll() is None:
+                one.stop()
 
 
 def write_secret(file: Path) -> Path:

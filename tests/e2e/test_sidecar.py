@@ -17,7 +17,7 @@ from bridge.cli.errors import ExitStatus
 from erlang_port.handshake import Handshake, HandshakeError, WrongSecret, read_secret
 from erlang_port.transports.sockets import Endpoint, connect
 from tests.e2e import support
-from tests.e2e.sidecars import Sidecar, write_secret
+from tests.e2e.sidecars import starting, write_secret
 
 
 @pytest.fixture(scope="module")
@@ -37,21 +37,12 @@ def node(start_session_node, place):
 @pytest.fixture
 def sidecar(node, place):  # noqa: ARG001 - it is what they connect to
     """Starts sidecars; they are gone at the end."""
-    started = []
-
-    def start(name, **environment):
-        defaults = {
-            "MEGAPHONE_SIDECAR__SOCKET": str(place / "node.sock"),
-            "MEGAPHONE_SIDECAR__SECRET_FILE": str(place / "secret"),
-        }
-        one = Sidecar(place / name, {**defaults, **environment})
-        started.append(one)
-        return one.start()
-
-    yield start
-    for one in started:
-        if one.process.poll() is None:
-            one.stop()
+    with starting(
+        place,
+        MEGAPHONE_SIDECAR__SOCKET=str(place / "node.sock"),
+        MEGAPHONE_SIDECAR__SECRET_FILE=str(place / "secret"),
+    ) as start:
+        yield start
 
 
 def sidecars(node):

@@ -11,7 +11,7 @@ import time
 import pytest
 
 from tests.e2e import support
-from tests.e2e.sidecars import Sidecar, write_secret
+from tests.e2e.sidecars import Sidecar, starting, write_secret
 
 SILENT = 10_000
 
@@ -68,22 +68,12 @@ def listen(node, place):
 
 @pytest.fixture
 def sidecar(place):
-    started = []
-
-    def start(name, port, **environment):
-        defaults = {
-            "MEGAPHONE_SIDECAR__HOST": "localhost",
-            "MEGAPHONE_SIDECAR__PORT": str(port),
-            "MEGAPHONE_SIDECAR__SECRET_FILE": str(place / "secret"),
-        }
-        one = Sidecar(place / name, {**defaults, **environment})
-        started.append(one)
-        return one.start()
-
-    yield start
-    for one in started:
-        if one.process.poll() is None:
-            one.stop()
+    """Starts sidecars that connect to a port; they are gone at the end."""
+    secret = str(place / "secret")
+    with starting(
+        place, MEGAPHONE_SIDECAR__HOST="localhost", MEGAPHONE_SIDECAR__SECRET_FILE=secret
+    ) as start:
+        yield lambda name, port, **more: start(name, MEGAPHONE_SIDECAR__PORT=str(port), **more)
 
 
 async def connected(node):
