@@ -15,23 +15,26 @@ connect(Where) ->
     connect(Where, []).
 
 connect({unix, Path}, Options) ->
-    connected(gen_tcp, fun() -> gen_tcp:connect({local, Path}, 0, [local | options()] ++ Options, ?TIME) end);
+    {ok, Socket} = gen_tcp:connect({local, Path}, 0, [local | options()] ++ Options, ?TIME),
+    %% The VM takes a full backlog (EAGAIN) for a connection that is on its way.
+    case inet:peername(Socket) of
+        {ok, _} ->
+            {ok, {gen_tcp, Socket}};
+        {error, _} ->
+            ok = gen_tcp:close(Socket),
+            receive after 1 -> connect({unix, Path}, Options) end
+    end;
 connect({tcp, Port}, Options) ->
-    connected(gen_tcp, fun() -> gen_tcp:connect({127, 0, 0, 1}, Port, options() ++ Options, ?TIME) end);
+    connected(gen_tcp, gen_tcp:connect({127, 0, 0, 1}, Port, options() ++ Options, ?TIME));
 connect({tls, Port}, Options) ->
-    connected(ssl, fun() -> ssl:connect({127, 0, 0, 1}, Port,
-                                        [{verify, verify_none}, {log_level, none} | options()] ++ Options, ?TIME) end).
+    connected(ssl, ssl:connect({127, 0, 0, 1}, Port,
+                               [{verify, verify_none}, {log_level, none} | options()] ++ Options, ?TIME)).
 
 options() ->
     [binary, {active, false}].
 
-%% The backlog of a Unix socket may be full for a moment.
-connected(Module, Connect) ->
-    case Connect() of
-        {ok, Socket} -> {ok, {Module, Socket}};
-        {error, eagain} -> receive after 1 -> connected(Module, Connect) end;
-        {error, _} = Error -> Error
-    end.
+connected(Module, {ok, Socket}) -> {ok, {Module, Socket}};
+connected(_Module, {error, _} = Error) -> Error.
 
 close({Module, Socket}) -> Module:close(Socket).
 
