@@ -19,7 +19,7 @@
 -export([start_link/1, reload/1, status/0, limits/0]).
 -export([call/3, cast/2, subscribe/1, unsubscribe/1, send_batch/3]).
 -export([attach/2, send_signals/1, complain/1]).
--export([adopt/1, release/1, standing_by/1]).
+-export([adopt/1, release/1, vacancy/0, standing_by/1]).
 -export([init/1, callback_mode/0, handle_event/4, terminate/3, format_status/1]).
 
 -include("logger.hrl").
@@ -50,6 +50,8 @@
                lives = 0 :: non_neg_integer(),
                %% Sidecars that could take over at once.
                standby = 0 :: non_neg_integer(),
+               %% Of the sidecar that was here last.
+               epoch = 0 :: non_neg_integer(),
                pending = #{} :: #{Id :: pos_integer() => gen_statem:from()},
                answering = megaphone_calls:new() :: megaphone_calls:calls(),
                subscribers = megaphone_subscribers:new() :: megaphone_subscribers:subscribers(),
@@ -170,6 +172,12 @@ adopt(Sidecar) ->
 -spec release(pos_integer()) -> ok.
 release(Epoch) ->
     gen_statem:cast(?MODULE, {release, Epoch}).
+
+%% @doc Asks for megaphone_sidecars:released/1 once there is no sidecar here: now, or when the one that
+%% is here goes.
+-spec vacancy() -> ok.
+vacancy() ->
+    gen_statem:cast(?MODULE, vacancy).
 
 %% @doc How many sidecars stand by.
 -spec standing_by(non_neg_integer()) -> ok.
@@ -319,10 +327,11 @@ handle({call, From}, {attach, Process, Pid, Call}, connected,
 handle({call, From}, {signals, Batch}, connected, Data = #data{life = Life, processes = Processes}) ->
     {Actions, Queued, Waiting} = megaphone_processes:send(From, Batch, Life, Processes),
     {keep_state, Data#data{life = Queued, processes = Waiting}, Actions};
-handle({call, From}, {adopt, Sidecar}, waiting, Data = #data{options = Options, lives = Lives}) ->
+handle({call, From}, {adopt, Sidecar = #{epoch := Epoch}}, waiting,
+       Data = #data{options = Options, lives = Lives}) ->
     case megaphone_life:adopt(Sidecar, Options) of
         {ok, Life} ->
-            {next_state, starting, Data#data{life = Life, lives = Lives + 1},
+            {next_state, starting, Data#data{life = Life, lives = Lives + 1, epoch = Epoch},
              [{reply, From, ok}, {state_timeout, ?SIDECAR_HELLO, hello}]};
         {ended, _} ->
             {keep_state_and_data, {reply, From, {error, disconnected}}}
@@ -337,6 +346,12 @@ handle(cast, {release, Epoch}, _, Data = #data{life = Life}) ->
         #{epoch := Epoch} -> ended(replaced, Data);
         _ -> keep_state_and_data
     end;
+handle(cast, vacancy, _, #data{life = Life, epoch = Epoch}) ->
+    case Life =/= none andalso megaphone_life:sidecar(Life) of
+        #{} -> ok;
+        _ -> megaphone_sidecars:released(Epoch)
+    end,
+    keep_state_and_data;
 handle(cast, {standing_by, Count}, _, Data) ->
     {keep_state, Data#data{standby = Count}};
 handle(cast, {frame, Frame, Size}, connected, Data = #data{life = Life}) ->

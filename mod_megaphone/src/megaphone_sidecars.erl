@@ -35,8 +35,8 @@
                 %% Oldest first.
                 arriving = [] :: [pid()],
                 standby = [] :: [#sidecar{}],
-                %% `unknown`: megaphone_port has one that this process knows nothing of.
-                active = none :: none | unknown | {Epoch :: pos_integer(), #sidecar{}},
+                %% `unknown`: megaphone_port may have one that this process knows nothing of.
+                active = unknown :: none | unknown | {Epoch :: pos_integer(), #sidecar{}},
                 %% The highest epoch that anybody has seen.
                 epoch = 0 :: non_neg_integer(),
                 lockout = megaphone_lockout:new() :: megaphone_lockout:lockout(),
@@ -78,8 +78,8 @@ join(Claim, Address) ->
 refused(Reason, Address) ->
     gen_server:cast(?MODULE, {refused, Reason, Address}).
 
-%% @doc megaphone_port has the sidecar of this epoch no more.
--spec released(pos_integer()) -> ok.
+%% @doc megaphone_port has no sidecar any more; the last one that it had was of this epoch.
+-spec released(non_neg_integer()) -> ok.
 released(Epoch) ->
     gen_server:cast(?MODULE, {released, Epoch}).
 
@@ -87,6 +87,7 @@ released(Epoch) ->
 -spec init([]) -> {ok, #state{}}.
 init([]) ->
     ok = megaphone_port:standing_by(0),
+    ok = megaphone_port:vacancy(),
     {ok, #state{}}.
 
 %% @private
@@ -127,8 +128,8 @@ handle_cast({refused, secret, Address}, State = #state{lockout = Lockout}) ->
                    end, Address, State#state{lockout = Next})};
 handle_cast({refused, Reason, Address}, State) ->
     {noreply, tell(Reason, Address, State)};
-handle_cast({released, _}, State = #state{active = unknown}) ->
-    {noreply, next(State#state{active = none})};
+handle_cast({released, Last}, State = #state{active = unknown, epoch = Epoch}) ->
+    {noreply, next(State#state{active = none, epoch = max(Epoch, Last)})};
 handle_cast({released, Epoch}, State = #state{active = {Epoch, _}}) ->
     {noreply, next(State#state{active = none})};
 handle_cast(_Message, State) ->
@@ -140,7 +141,9 @@ handle_info({'DOWN', _, process, Pid, Reason}, State = #state{active = {_, #side
     case Reason of
         %% From now on megaphone_port says how it goes on.
         {shutdown, adopted} -> {noreply, State};
-        {shutdown, busy} -> {noreply, State#state{active = unknown}};
+        {shutdown, busy} ->
+            ok = megaphone_port:vacancy(),
+            {noreply, State#state{active = unknown}};
         _ -> {noreply, next(State#state{active = none})}
     end;
 handle_info({'DOWN', _, process, Pid, _}, State = #state{arriving = Arriving, standby = Standby}) ->

@@ -206,6 +206,45 @@ epochs_test_() ->
         sidecar_standin:stop(Three)
     end).
 
+%% The bookkeeping is started anew while the port has a sidecar: that one stays, the next one waits for
+%% its turn, and its epoch is higher all the same.
+restarted_while_active_test_() ->
+    on_node(fun(Where) ->
+        One = start(Where, #{identity => <<"one">>, epoch => 41}),
+        until_port(<<"connected">>),
+        Before = whereis(megaphone_sidecars),
+        exit(Before, kill),
+        until(fun() -> Pid = whereis(megaphone_sidecars), is_pid(Pid) andalso Pid =/= Before
+                           andalso is_map(megaphone_sidecars:status()) end),
+        until(fun() -> maps:get(<<"listening">>, megaphone_sidecars:status()) =/= undefined end),
+        Two = start(Where, #{identity => <<"two">>}),
+        until_connected([standby(<<"two">>)]),
+        ?assertEqual({ok, x}, megaphone_port:call(<<"echo">>, x, 5000)),
+        ?assertEqual({active, 42}, sidecar_standin:state(One)),
+        ?assertEqual(standby, sidecar_standin:state(Two)),
+        sidecar_standin:stop(One),
+        until_state(Two, {active, 43}),
+        until_port(<<"connected">>),
+        sidecar_standin:stop(Two)
+    end).
+
+%% The same where nobody is connected: the node remembers how far it was.
+restarted_while_waiting_test_() ->
+    on_node(fun(Where) ->
+        One = start(Where, #{epoch => 41}),
+        until_port(<<"connected">>),
+        sidecar_standin:stop(One),
+        until_port(<<"waiting">>),
+        Before = whereis(megaphone_sidecars),
+        exit(Before, kill),
+        until(fun() -> Pid = whereis(megaphone_sidecars), is_pid(Pid) andalso Pid =/= Before
+                           andalso is_map(megaphone_sidecars:status()) end),
+        until(fun() -> maps:get(<<"listening">>, megaphone_sidecars:status()) =/= undefined end),
+        Two = start(Where, #{identity => <<"two">>}),
+        until_state(Two, {active, 43}),
+        sidecar_standin:stop(Two)
+    end).
+
 %% One whose turn comes says no hello: the next one has its turn.
 no_hello_test_() ->
     on_node(fun(Where) ->
