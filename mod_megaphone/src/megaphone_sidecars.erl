@@ -22,6 +22,8 @@
 %% Milliseconds.
 -define(CALL_TIME, 5000).
 -define(STATUS_TIME, 2000).
+%% For a sidecar whose turn it is, until megaphone_port has it.
+-define(TURN_TIME, 2000).
 %% How often it is told how many more were refused for a reason that stands in the log already.
 -define(SUMMARY, 10000).
 
@@ -149,6 +151,10 @@ handle_info({'DOWN', _, process, Pid, Reason}, State = #state{active = {_, #side
 handle_info({'DOWN', _, process, Pid, _}, State = #state{arriving = Arriving, standby = Standby}) ->
     {noreply, standing_by(State#state{arriving = lists:delete(Pid, Arriving),
                                       standby = lists:keydelete(Pid, #sidecar.pid, Standby)})};
+%% Gone by now, unless something keeps it from its turn: then it keeps nobody else from his.
+handle_info({turn, Pid}, State) ->
+    true = close(Pid),
+    {noreply, State};
 handle_info({summary, Reason}, State = #state{refused = Refused}) ->
     case Refused of
         #{Reason := 0} ->
@@ -195,6 +201,7 @@ close(Pid) ->
 
 next(State = #state{active = none, standby = [Next = #sidecar{pid = Pid} | Rest], epoch = Epoch}) ->
     ok = megaphone_sidecar:activate(Pid, Epoch + 1),
+    _ = erlang:send_after(?TURN_TIME, self(), {turn, Pid}),
     ok = megaphone_counts:add(sidecar_turns),
     standing_by(State#state{active = {Epoch + 1, Next}, standby = Rest, epoch = Epoch + 1});
 next(State) ->

@@ -245,6 +245,22 @@ restarted_while_waiting_test_() ->
         sidecar_standin:stop(Two)
     end).
 
+%% A connection whose process does not come to its turn keeps nobody else from it.
+stuck_test_() ->
+    on_node(fun(Where) ->
+        [One, Two, Three] = names([<<"one">>, <<"two">>, <<"three">>], Where),
+        until_state(One, {active, 1}),
+        [Stuck, _] = lists:sort([Pid || {_, Pid, _, _} <- supervisor:which_children(megaphone_sidecar_sup)]),
+        true = erlang:suspend_process(Stuck),
+        Began = erlang:monotonic_time(millisecond),
+        ok = sidecar_standin:tell(One, close),
+        until_state(Three, {active, 3}),
+        ?assert(erlang:monotonic_time(millisecond) - Began < 3000),
+        until_state(Two, closed),
+        ?assertEqual([active(<<"three">>)], sidecar_test:connected()),
+        [sidecar_standin:stop(Pid) || Pid <- [One, Two, Three]]
+    end).
+
 %% One whose turn comes says no hello: the next one has its turn.
 no_hello_test_() ->
     on_node(fun(Where) ->
