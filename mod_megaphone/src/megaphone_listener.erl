@@ -46,7 +46,7 @@ handle_cast(_Message, State) ->
 
 %% @private
 -spec handle_info(term(), #state{}) -> {noreply, #state{}}.
-handle_info(listen, State) ->
+handle_info(listen, State = #state{endpoint = none}) ->
     {noreply, listen(State)};
 handle_info({'EXIT', Acceptor, Reason}, State = #state{acceptor = Acceptor, endpoint = Endpoint}) ->
     ok = megaphone_endpoint:close(Endpoint),
@@ -61,7 +61,13 @@ terminate(_Reason, #state{endpoint = none}) -> ok;
 terminate(_Reason, #state{endpoint = Endpoint}) -> megaphone_endpoint:close(Endpoint).
 
 listen(State) ->
-    Options = #{secret_file := File} = mod_megaphone:option(sidecar),
+    case mod_megaphone:option(sidecar) of
+        %% This tree is about to end.
+        undefined -> State;
+        Options -> listen(Options, State)
+    end.
+
+listen(Options = #{secret_file := File}, State) ->
     case megaphone_handshake:secret(File) of
         {ok, _} ->
             case megaphone_endpoint:listen(Options) of
