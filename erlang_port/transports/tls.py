@@ -10,6 +10,7 @@ import select
 import socket
 import ssl
 import threading
+import time
 from typing import TYPE_CHECKING, Final, TypeVar
 
 if TYPE_CHECKING:
@@ -51,6 +52,9 @@ class TlsRelay:
         with contextlib.suppress(OSError):
             while self._pass_on() and self._wait():
                 pass
+        with contextlib.suppress(OSError):
+            self._plain.shutdown(socket.SHUT_WR)
+        with contextlib.suppress(OSError):
             self._last_words()
         self._plain.close()
         with contextlib.suppress(OSError):
@@ -91,6 +95,9 @@ class TlsRelay:
             return self._plain.recv(_READ)
         except BlockingIOError:
             return None
+        except ConnectionResetError:
+            # The end, of a program that has not read everything.
+            return b""
 
     def _to_plain(self) -> int:
         try:
@@ -101,16 +108,24 @@ class TlsRelay:
     def _wait(self) -> bool:
         """Wait until something can be moved; False when the plain end was closed."""
         poll = select.poll()
-        # While something in hand finds no room, nothing more is read.
-        poll.register(self._secured, self._wanted | (0 if self._incoming else select.POLLIN))
+        # While something in hand finds no room, nothing more is read; and what is not waited for is
+        # not looked at, for its end would be told again and again.
+        if secured := self._wanted | (0 if self._incoming else select.POLLIN):
+            poll.register(self._secured, secured)
         plain = (0 if self._outgoing else select.POLLIN) | (select.POLLOUT if self._incoming else 0)
         poll.register(self._plain, plain)
         closed = select.POLLHUP | select.POLLERR
         return not any(fd == self._plain.fileno() and found & closed for fd, found in poll.poll())
 
     def _last_words(self) -> None:
+        until = time.monotonic() + _LAST_WORDS
         self._secured.settimeout(_LAST_WORDS)
         self._outgoing = self._outgoing or self._from_plain() or b""
         while self._outgoing:
             self._secured.sendall(self._outgoing)
             self._outgoing = self._from_plain() or b""
+        # What the node has said meanwhile is read: with it unread, close() would be a reset, which
+        # takes away what is still on its way.
+        self._secured.shutdown(socket.SHUT_WR)
+        while time.monotonic() < until and self._secured.recv(_READ):
+            pass
