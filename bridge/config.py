@@ -297,6 +297,9 @@ def _described(location: Sequence[int | str], message: str, file: str | None) ->
     variable = _variable(key)
     if any(name.upper() == variable for name in os.environ):
         return f"environment variable {variable}: {message}"
+    if file is None:
+        # Of several keys together, each of which is right by itself.
+        return f"environment variables {variable}{_NESTED}*: {message}"
     return f"{file}: {key}: {message}"
 
 

@@ -129,3 +129,83 @@ def test_an_error_names_the_variable(
 def test_other_variables_are_none_of_its_business(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MEGAPHONE_SOMETHING", "1")
     config.load()
+
+
+SIDECAR = {"MEGAPHONE_SIDECAR__SECRET_FILE": "/run/secret"}
+SOCKET = {"MEGAPHONE_SIDECAR__SOCKET": "/run/node.sock"}
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        (SOCKET, "secret_file is missing"),
+        (SIDECAR | SOCKET | {"MEGAPHONE_SIDECAR__HOST": "a.test"}, "both socket and host"),
+        (SIDECAR | {"MEGAPHONE_SIDECAR__HOST": "192.0.2.1"}, "set tls, or allow_plaintext"),
+    ],
+)
+def test_what_does_not_go_together_is_told_with_the_variables(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], message: str
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    told = rf"^environment variables MEGAPHONE_SIDECAR__\*: .*{message}"
+    with pytest.raises(config.ConfigurationError, match=told):
+        config.load()
+
+
+def test_what_does_not_go_together_in_a_file(file: Path) -> None:
+    file.write_text('[sidecar]\nsocket = "/run/node.sock"\n')
+    told = f"^{re.escape(str(file))}: sidecar: secret_file is missing"
+    with pytest.raises(config.ConfigurationError, match=told):
+        config.load()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("SOCKET", "node.sock"),
+        ("SECRET_FILE", "secret"),
+        ("STATE_DIR", "."),
+        ("CONTROL_SOCKET", "control.sock"),
+        ("CA_FILE", "ca.pem"),
+        ("CERTIFICATE_FILE", "own.pem"),
+        ("PORT", "0"),
+        ("HOST", ""),
+        ("IDENTITY", "two words"),
+        ("IDENTITY", "line\n"),
+        ("IDENTITY", "x" * 65),
+        ("TLS", "perhaps"),
+    ],
+)
+def test_an_error_of_the_sidecar_names_its_variable(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(f"MEGAPHONE_SIDECAR__{name}", value)
+    with pytest.raises(config.ConfigurationError, match=f"variable MEGAPHONE_SIDECAR__{name}: "):
+        config.load()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "::1", "localhost"])
+def test_this_machine_needs_no_tls(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
+    for name, value in (SIDECAR | {"MEGAPHONE_SIDECAR__HOST": host}).items():
+        monkeypatch.setenv(name, value)
+    sidecar = config.load().sidecar
+    assert sidecar.configured
+    assert (sidecar.host, sidecar.port, sidecar.tls) == (host, 8471, False)
+
+
+@pytest.mark.parametrize("way", ["TLS", "ALLOW_PLAINTEXT"])
+def test_another_machine_needs_it_or_leave(monkeypatch: pytest.MonkeyPatch, way: str) -> None:
+    wanted = SIDECAR | {"MEGAPHONE_SIDECAR__HOST": "node.test", f"MEGAPHONE_SIDECAR__{way}": "1"}
+    for name, value in wanted.items():
+        monkeypatch.setenv(name, value)
+    assert config.load().sidecar.host == "node.test"
+
+
+def test_what_systemd_has_made_is_where_things_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STATE_DIRECTORY", "/var/lib/other")
+    monkeypatch.setenv("RUNTIME_DIRECTORY", "/run/other")
+    sidecar = config.load().sidecar
+    assert not sidecar.configured
+    assert sidecar.state_dir == Path("/var/lib/other")
+    assert sidecar.control_socket == Path("/run/other/control.sock")
