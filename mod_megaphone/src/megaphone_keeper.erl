@@ -23,6 +23,9 @@
 -define(START_INTERVAL, 250).
 -define(STARTED, {?MODULE, started}).
 
+%% Options that a sidecar that stands by has been told, or is held to.
+-define(SIDECARS, [sidecar, port_window, heartbeat_interval, heartbeat_timeout]).
+
 -record(state, {options :: options(),
                 tree = none :: none | pid(),
                 started = 0 :: integer(),
@@ -80,7 +83,7 @@ handle_call({reload, Options}, _From, State = #state{tree = Tree, options = Befo
     _ = [ok = Module:reload(Options)
          || Tree =/= none, Module <- [megaphone_port, megaphone_heartbeat, megaphone_sampler]],
     _ = [ok = megaphone_sidecars_sup:restart()
-         || Tree =/= none, maps:get(sidecar, Before) =/= maps:get(sidecar, Options)],
+         || Tree =/= none, maps:with(?SIDECARS, Before) =/= maps:with(?SIDECARS, Options)],
     {reply, ok, State#state{options = Options}};
 handle_call(_Request, _From, State) ->
     {reply, {error, badarg}, State}.

@@ -123,5 +123,64 @@ reload_test_() ->
                                           =:= {ok, <<"/x">>} end)
     end).
 
+%% As mod_megaphone does it.
+reload(Options) ->
+    persistent_term:put({mod_megaphone, options}, Options),
+    ok = megaphone_keeper:reload(Options).
+
+%% Sidecars come in only while the option says so.
+modes_test_() ->
+    with_sidecar(fun(Options, Connected) ->
+        ?assertEqual(undefined, whereis(megaphone_sidecars_sup)),
+        reload(Options),
+        One = Connected(<<"one">>),
+        reload(Options#{sidecar := undefined}),
+        ?assertEqual(undefined, whereis(megaphone_sidecars_sup)),
+        megaphone_test:until(fun() -> sidecar_standin:state(One) =:= closed end),
+        megaphone_test:until(fun() -> megaphone_port:call(<<"echo">>, x, 5000) =:= {ok, x} end),
+        reload(Options),
+        Two = Connected(<<"two">>),
+        [sidecar_standin:stop(Pid) || Pid <- [One, Two]]
+    end).
+
+%% Who stands by has been told what the connection is like: it connects anew where that changes.
+what_sidecars_know_test_() ->
+    with_sidecar(fun(Options, Connected) ->
+        reload(Options),
+        _ = Connected(<<"one">>),
+        Before = pid(megaphone_sidecars_sup),
+        reload(Options#{retry_interval := 50000}),
+        ?assertEqual(Before, pid(megaphone_sidecars_sup)),
+        [begin
+             Sup = pid(megaphone_sidecars_sup),
+             reload(Options#{Name := Value}),
+             ?assertNotEqual({Name, Sup}, {Name, pid(megaphone_sidecars_sup)}),
+             sidecar_standin:stop(Connected(<<"one">>))
+         end || {Name, Value} <- [{port_window, 16777216}, {heartbeat_interval, 2000}, {heartbeat_timeout, 9000}]]
+    end).
+
+with_sidecar(Fun) ->
+    {timeout, Seconds, Test} =
+        with_keeper(?BROADCASTS, #{}, fun(_, _) ->
+            _ = pid(megaphone_port),
+            Directory = sidecar_test:directory(),
+            Path = filename:join(Directory, <<"node.sock">>),
+            Connected = fun(Name) ->
+                                megaphone_test:until(fun() -> case megaphone_sidecars:status() of
+                                                                  #{<<"listening">> := Where} -> Where =/= undefined;
+                                                                  undefined -> false
+                                                              end end),
+                                {ok, Sidecar} = sidecar_standin:start({unix, Path}, #{identity => Name}),
+                                megaphone_test:until(fun() -> sidecar_test:port_state() =:= <<"connected">> end),
+                                Sidecar
+                        end,
+            try Fun(sidecar_test:options(Directory, #{}), Connected)
+            after
+                sidecar_test:remove(Directory),
+                persistent_term:erase({mod_megaphone, options})
+            end
+        end),
+    {timeout, Seconds, {spawn, Test}}.
+
 no_keeper_test() ->
     ?assertEqual({error, noproc}, megaphone_keeper:options()).
