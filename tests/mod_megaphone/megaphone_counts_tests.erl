@@ -60,12 +60,27 @@ indexes_test_() ->
                          iq_out, offline_stored, reconciliations, mnesia_overloads, broadcasts_done,
                          broadcasts_failed, program_restarts, recipients_sent, recipients_gone,
                          recipients_dropped, recipients_failed, heartbeats_done, heartbeats_lost,
-                         heartbeats_failed],
+                         heartbeats_failed, sidecar_turns, refused_secret, refused_locked_out, refused_identity,
+                         refused_protocol, refused_silent, refused_other],
              Numbered = lists:zip(Counters, lists:seq(1, length(Counters))),
              [ok = megaphone_counts:add(Counter, N) || {Counter, N} <- Numbered],
              ?assertEqual(Numbered, [{Counter, megaphone_counts:count(Counter)} || Counter <- Counters]),
              ?assertEqual([0, 0, 0], [lists:sum(element(2, megaphone_counts:histogram(One)))
                                       || One <- [resolve, route, heartbeat]])
+     end}.
+
+sidecars_test_() ->
+    {setup, fun megaphone_counts:start/0, fun(_) -> megaphone_counts:stop() end,
+     fun() ->
+             [ok = megaphone_counts:add(Counter, N)
+              || {N, Counter} <- lists:zip(lists:seq(1, 7), [sidecar_turns, refused_secret, refused_locked_out,
+                                                             refused_identity, refused_protocol, refused_silent,
+                                                             refused_other])],
+             ?assertMatch(#{<<"sidecar_turns_total">> := 1,
+                            <<"sidecar_refusals_total">> := [{<<"secret">>, 2}, {<<"locked_out">>, 3},
+                                                             {<<"identity">>, 4}, {<<"protocol">>, 5},
+                                                             {<<"silent">>, 6}, {<<"other">>, 7}]},
+                          megaphone_counts:metrics())
      end}.
 
 %% A hook may run when all is gone.

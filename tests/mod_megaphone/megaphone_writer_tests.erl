@@ -30,6 +30,27 @@ busy_port_test() ->
     receive {'EXIT', Port, _} -> ok after 5000 -> error(port_still_there) end,
     process_flag(trap_exit, false).
 
+%% The same at a socket.
+busy_socket_test() ->
+    process_flag(trap_exit, true),
+    {ok, Listener} = gen_tcp:listen(0, [{ip, {127, 0, 0, 1}}, binary, {active, false}]),
+    {ok, Port} = inet:port(Listener),
+    {ok, Other} = gen_tcp:connect({127, 0, 0, 1}, Port, [binary, {active, false}]),
+    {ok, Socket} = gen_tcp:accept(Listener),
+    Writer = megaphone_writer:start_link({tcp, Socket}),
+    megaphone_writer:write(Writer, [<<"first">>, "\n"], 0),
+    receive {megaphone_writer, Writer, 0} -> ok after 5000 -> error(unwritten) end,
+    ?assertEqual({ok, <<"first\n">>}, gen_tcp:recv(Other, 6, 5000)),
+    [megaphone_writer:write(Writer, binary:copy(<<"x">>, 1000000), N) || N <- lists:seq(1, 50)],
+    Written = fun Written(N) -> receive {megaphone_writer, Writer, _} -> Written(N + 1) after 200 -> N end end,
+    ?assert(Written(0) < 50),
+    ?assert(is_process_alive(Writer)),
+    ok = gen_tcp:close(Other),
+    receive {'EXIT', Writer, normal} -> ok after 5000 -> error(writer_still_there) end,
+    ok = gen_tcp:close(Socket),
+    ok = gen_tcp:close(Listener),
+    process_flag(trap_exit, false).
+
 %% Frames hold message bodies.
 nothing_is_shown_test() ->
     Port = open_port({spawn_executable, "/bin/cat"}, [binary, stream]),
