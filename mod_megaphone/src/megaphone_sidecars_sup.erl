@@ -15,9 +15,14 @@ start_link() ->
 %% @doc Starts it anew with the option as it is now: every sidecar connects again.
 -spec restart() -> ok.
 restart() ->
-    _ = supervisor:terminate_child(megaphone_sup, ?MODULE),
-    _ = supervisor:restart_child(megaphone_sup, ?MODULE),
-    ok.
+    try
+        _ = supervisor:terminate_child(megaphone_sup, ?MODULE),
+        _ = supervisor:restart_child(megaphone_sup, ?MODULE),
+        ok
+    catch
+        %% The tree has just ended, and reads the option when it is started again.
+        exit:_ -> ok
+    end.
 
 %% @private
 -spec init([]) -> {ok, {supervisor:sup_flags(), [supervisor:child_spec()]}}.
