@@ -5,7 +5,6 @@
 
 with_port(Fun) -> with_port(#{}, Fun).
 
-%% Changes of `sidecar` and of `python` make no difference to who is adopted.
 with_port(Changes, Fun) ->
     {timeout, 60, {spawn,
      fun() ->
@@ -109,19 +108,6 @@ frame(Connection) ->
         {heartbeat, _, _} -> frame(Connection);
         Frame -> Frame
     end.
-
-no_hello_test_() ->
-    with_port(fun(Endpoint, _) ->
-        Began = erlang:monotonic_time(millisecond),
-        {ok, Connection} = adopt(Endpoint, 1),
-        %% That it lives is not enough.
-        ok = sidecar_standin:send_frame(Connection, {heartbeat, 0, 0}),
-        ?assertEqual(1, released()),
-        Took = erlang:monotonic_time(millisecond) - Began,
-        ?assert(Took >= 1990 andalso Took < 4000),
-        ?assertEqual(<<"it said no hello in time">>, status(<<"reason">>)),
-        closed(Connection)
-    end).
 
 %% It misbehaves, and is cut off.
 misbehaviour_test_() ->

@@ -96,7 +96,7 @@ bounded_test_() ->
          _ = spawn_link(fun() -> tell(Other, fun(Connection) -> sidecar_standin:send(Connection, binary:copy(<<"x">>, 8000000)) end) end),
          {16, Bytes} = until_passive(Transport, 0, 0),
          ?assert(Bytes =< 16 * 65536),
-         receive Message -> ?assertEqual(none, megaphone_transport:event(Message, Transport)) after 100 -> ok end,
+         receive Message -> ?assertEqual(none, megaphone_transport:event(Message, Transport)) after 20 -> ok end,
          ok = Activate(Transport),
          ?assertMatch({16, _}, until_passive(Transport, 0, 0))
      end) || Kind <- kinds(), Activate <- [fun megaphone_transport:activate/1, fun megaphone_transport:activate_later/1]].
