@@ -21,7 +21,7 @@ ROOT: Final = Path(__file__).parents[2]
 TIMEOUT: Final = 3600
 
 #: Where the tests' outcome is inside the container.
-JUNIT: Final = "/tmp/junit.xml"
+JUNIT: Final = "/megaphone/junit.xml"
 
 #: What a container needs beyond Docker's defaults.
 OPTIONS: Final = (
@@ -30,6 +30,8 @@ OPTIONS: Final = (
     # `megaphone attach` looks into /proc/PID of ejabberd's user: root of a machine may, root of a
     # container may not.
     "--cap-add=SYS_PTRACE",
+    # Each node's directory is made there, and gone with it: no storage driver need hold it.
+    "--tmpfs=/tmp:exec",
     # Nothing here is to reach anything but loopback, nor to be reached.
     "--network=none",
     # A tool that is missing is a failure.

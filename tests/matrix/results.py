@@ -88,10 +88,12 @@ def table(results: Mapping[str, Result]) -> str:
     ]
     for suite in SUITES:
         if suite in results and (found := results[suite]).supported:
+            # Without what Debian adds, and which fix of a Python it is.
+            ejabberd = found.ejabberd.partition("-")[0]
             python = ".".join(found.python.split(".")[:2])
             skipped = f", {found.skipped} skipped" * bool(found.skipped)
             tests = f"{found.passed:,} passed{skipped}"
-            lines.append(f"| {suite} | {found.ejabberd} | {found.otp} | {python} | {tests} |")
+            lines.append(f"| {suite} | {ejabberd} | {found.otp} | {python} | {tests} |")
     return "\n".join(lines) + "\n"
 
 

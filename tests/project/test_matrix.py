@@ -2,7 +2,7 @@ import pytest
 
 from tests.matrix.results import BEGIN, END, Counts, Result, counts, load, save, table, with_table
 
-PASSED = Result("24.12", "27", "3.13.5", passed=1234, failed=0, skipped=2)
+PASSED = Result("24.12-3+deb13u2", "27", "3.13.5", passed=1234, failed=0, skipped=2)
 FAILED = Result("26.07", "29", "3.14.0", passed=1200, failed=1, skipped=0)
 
 
