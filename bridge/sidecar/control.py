@@ -61,6 +61,8 @@ class ControlServer:
         self._path = path
         self._port = port
         self._status = status
+        # Of the socket's file that this one has made.
+        self._inode: int | None = None
 
     async def run(self, started: Started) -> None:
         """Listen until cancelled; that it cannot yet is not for the supervisor."""
@@ -83,7 +85,9 @@ class ControlServer:
         finally:
             await runner.cleanup()
             with contextlib.suppress(OSError):
-                self._path.unlink()
+                # What else is there, or came there since, is not this one's to remove.
+                if self._inode == self._path.lstat().st_ino:
+                    self._path.unlink()
 
     async def _listen(self, runner: web.AppRunner) -> None:
         told: str | None = None
@@ -91,12 +95,14 @@ class ControlServer:
             try:
                 self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                 await asyncio.to_thread(_free, self._path)
-                # Made for its user alone from the first moment; no other thread makes a file now.
-                mask = os.umask(0o177)
+                listener = _bound(self._path)
+                self._inode = self._path.lstat().st_ino
                 try:
-                    await web.UnixSite(runner, self._path, backlog=8).start()
-                finally:
-                    os.umask(mask)
+                    await web.SockSite(runner, listener, backlog=8).start()
+                except BaseException:
+                    asyncio.get_running_loop().remove_reader(listener)
+                    listener.close()
+                    raise
             except OSError as error:
                 reason = error.strerror or str(error)
                 if reason != told:
@@ -135,6 +141,21 @@ def _unavailable(reason: str) -> web.Response:
     return web.Response(
         status=503, body=json.dumps({"reason": reason}).encode(), content_type="application/json"
     )
+
+
+def _bound(path: Path) -> socket.socket:
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    # Made for its user alone from the first moment. At once: no process is started meanwhile, which
+    # would keep the mask, and no other thread makes more than a file of this user's own.
+    mask = os.umask(0o177)
+    try:
+        listener.bind(str(path))
+    except BaseException:
+        listener.close()
+        raise
+    finally:
+        os.umask(mask)
+    return listener
 
 
 def _free(path: Path) -> None:
