@@ -73,6 +73,10 @@ _MAX_CREDIT = 1 << 40
 _MAX_HEARTBEAT = 3_600_000
 
 
+#: The highest epoch: it counts takeovers, and no node gets so far.
+MAX_EPOCH = (1 << 48) - 1
+
+
 class ProtocolError(Exception):
     """The peer broke the protocol, or speaks none that this end knows. The connection is over."""
 
@@ -281,7 +285,7 @@ class Protocol:
         if self._after_epoch is None:
             return None
         epoch = values.get(b"epoch")
-        if type(epoch) is not int or epoch <= self._after_epoch:
+        if type(epoch) is not int or not self._after_epoch < epoch <= MAX_EPOCH:
             raise ProtocolError(
                 f"the node's hello is of epoch {epoch!r:.30}, and {self._after_epoch} was seen"
                 " before: it is not the node's own"

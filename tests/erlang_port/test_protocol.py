@@ -8,6 +8,7 @@ from erlang_port.messages import (
     Call,
     Cast,
     Credit,
+    Heartbeat,
     Hello,
     Log,
     Replies,
@@ -302,3 +303,48 @@ def test_batch_answers_go_out_as_they_came():
     (message,) = sent(protocol)
     assert isinstance(message, BatchDone)
     assert message.payload == answer.payload
+
+
+# On a socket.
+
+
+def standing_by(after_epoch=7):
+    return Protocol(name="sidecar", version="0.1.0", os_pid=7, after_epoch=after_epoch)
+
+
+def test_heartbeats_while_it_stands_by():
+    protocol = standing_by()
+    for n in range(100):
+        assert received(protocol, Heartbeat(n, 0)) == []
+    assert sent(protocol) == []
+    (greeting,) = received(protocol, Hello({**GREETING, b"epoch": 8}))
+    assert greeting.peer.epoch == 8
+    (hello,) = sent(protocol)
+    assert hello.values[b"name"] == b"sidecar"
+
+
+def test_on_a_port_nothing_comes_before_the_hello():
+    protocol = Protocol(name="port_program", version="0.1.0", os_pid=7)
+    with pytest.raises(ProtocolError, match="first frame is no hello"):
+        received(protocol, Heartbeat(1, 0))
+
+
+@pytest.mark.parametrize("message", [Credit(1), Log("info", b"a", b"b"), batch(b"b", 0, b"")])
+def test_nothing_but_heartbeats_while_it_stands_by(message):
+    with pytest.raises(ProtocolError, match="first frame is no hello"):
+        received(standing_by(), message)
+
+
+@pytest.mark.parametrize("epoch", [7, 6, 0, -1, 2**48, 2**64, b"8", 8.0, True, None])
+def test_a_hello_whose_epoch_is_none_of_the_node_s_own(epoch):
+    protocol = standing_by()
+    with pytest.raises(ProtocolError, match="and 7 was seen before: it is not the node's own"):
+        received(protocol, Hello({**GREETING, b"epoch": epoch}))
+    assert protocol.peer is None
+    assert sent(protocol) == []
+
+
+def test_the_first_and_the_last_epoch():
+    for after, epoch in ((0, 1), (7, 2**48 - 1)):
+        (greeting,) = received(standing_by(after), Hello({**GREETING, b"epoch": epoch}))
+        assert greeting.peer.epoch == epoch
