@@ -21,7 +21,7 @@ from erlang_port.messages import Signal
 from erlang_port.otp import gen
 from erlang_port.otp.outward import encode_outward, outward
 from erlang_port.otp.proxies import Proxies
-from erlang_port.otp.reasons import NOPROC, TIMEOUT, Exit, as_reason
+from erlang_port.otp.reasons import NOPROC, NORMAL, TIMEOUT, Exit, as_reason
 from erlang_port.otp.runtime import is_at_node
 from erlang_port.transports.calls import CallError
 
@@ -124,6 +124,7 @@ class Node:
         self._next_monitor = 1
         self._outgoing: list[Signal] = []
         self._taking = False
+        self._over = False
         # Sends for whoever is no process.
         self._nobody: Process | None = None
 
@@ -157,6 +158,11 @@ class Node:
         """
         if self._runtime.remote is self:
             self._runtime.remote = None
+        # The numbers of callers are others' at another node, and in this one's next life.
+        self._over = True
+        self._outgoing.clear()
+        if self._nobody is not None:
+            self._nobody.end(NORMAL)
         for number in list(self._monitors):
             self._down(number, (None, _NOCONNECTION))
         for process in list(self._runtime.processes.values()):
@@ -372,6 +378,8 @@ class Node:
         return self._nobody
 
     def _queue(self, signal: Signal) -> None:
+        if self._over:
+            return
         # Those of one turn of the loop travel together.
         if not self._outgoing and not self._taking:
             asyncio.get_running_loop().call_soon(self._flush)

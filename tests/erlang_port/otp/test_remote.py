@@ -13,6 +13,7 @@ from erlang_port.messages import Signal
 from erlang_port.otp import gen, gen_server, sys
 from erlang_port.otp.gen_server import GenServer, NoReply, Ok, Reply
 from erlang_port.otp.reasons import Exit
+from erlang_port.otp.remote import attach
 from erlang_port.otp.runtime import self as running
 from erlang_port.transports.calls import CallError
 from tests.erlang_port.otp.port_stand_in import SOMEBODY, idle, nothing_left, pid, take
@@ -418,3 +419,89 @@ async def test_the_end_of_a_process_is_that_of_its_monitors(runtime, node, port)
     await turns()
     assert port.of(one)[3:] == [("exit", 0, "killed")]
     assert nothing_left(node)
+
+
+# The end of the connection.
+
+
+async def test_links_and_monitors_end_with_the_connection(runtime, node):
+    got = []
+    process = idle(runtime)
+    process.trap_exit = True
+    process.become(got.append)
+    process.link(SOMEBODY)
+    reference = process.monitor(SOMEBODY)
+    named = process.monitor((Atom("somebody"), Atom("ejabberd@here")))
+    await turns()
+    node.disconnected()
+    await turns()
+    wanted = [
+        ("EXIT", SOMEBODY, "noconnection"),
+        ("DOWN", reference, "process", SOMEBODY, "noconnection"),
+        ("DOWN", named, "process", "somebody", "noconnection"),
+    ]
+    assert len(got) == 3
+    assert all(message in got for message in wanted)
+    assert process.links == frozenset()
+    assert runtime.remote is None
+    assert runtime.node == "nonode@nohost"
+    with pytest.raises(Exit, match="noconnection"):
+        runtime.at_node()
+
+
+async def test_one_that_does_not_trap_ends(runtime, node):
+    process, other = idle(runtime), idle(runtime)
+    process.link(SOMEBODY)
+    process.link(other)
+    node.disconnected()
+    assert (process.exit_reason, other.exit_reason) == ("noconnection", "noconnection")
+
+
+async def test_what_was_to_go_to_one_node_never_goes_to_the_next(runtime, node, port):
+    """The number of a caller is another one's at the next node."""
+    callers = []
+    process = idle(runtime)
+    process.become(lambda message: callers.append(message[1]))
+    take(node, process, "call", (SOMEBODY, b"request", Atom("infinity")), 1)
+    assert len(callers) == 1
+    node.disconnected()
+    again = attach(runtime, port, name="ejabberd@here")
+    callers[0].tag.reply(b"too late")
+    await turns()
+    assert port.of(process) == []
+    take(again, process, "call", (SOMEBODY, b"request", Atom("infinity")), 1)
+    callers[1].tag.reply(b"in time")
+    await turns()
+    assert port.of(process) == [("reply", 1, b"in time")]
+
+
+async def test_nobody_is_left_of_a_connection(runtime, port):
+    attach(runtime, port, name="ejabberd@here")
+    before = len(runtime.processes)
+    for _ in range(5):
+        runtime.remote.send(None, SOMEBODY, b"from no process")
+        await turns()
+        runtime.remote.disconnected()
+        attach(runtime, port, name="ejabberd@here")
+    assert len(runtime.processes) == before
+
+
+async def test_a_proxy_that_was_being_started_when_it_ended(runtime, node, port):
+    port.held = True
+    process = idle(runtime)
+    runtime.remote.send(process, SOMEBODY, b"waits")
+    await turns()
+    node.disconnected()
+    port.answer = fails(ConnectionError)
+    port.release()
+    await turns()
+    assert nothing_left(node)
+    assert process.alive
+    assert port.sent == []
+
+
+def fails(error):
+    def answer(_):
+        raise error
+
+    return answer
