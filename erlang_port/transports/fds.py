@@ -9,6 +9,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from types import TracebackType
 from typing import NamedTuple
 
@@ -188,7 +189,8 @@ class PortConnection:
         self._answers.clear()
         self._greeted: asyncio.Future[Peer] = self._loop.create_future()
         self._closed: asyncio.Future[str] = self._loop.create_future()
-        self._writer = writer = FrameWriter(write_fd, self._heartbeat, self._write_failed)
+        failed = partial(self._write_failed, self._closed)
+        self._writer = writer = FrameWriter(write_fd, self._heartbeat, failed)
         writer.start()
         os.set_blocking(read_fd, False)
         self._unread = select.poll()
@@ -222,12 +224,15 @@ class PortConnection:
         """Wait for the end of the connection; why it ended."""
         return await asyncio.shield(self._closed)
 
-    async def close(self, reason: str = "closed") -> None:
-        """End the connection; what is queued goes out first, for a second at most."""
+    async def close(self, reason: str = "closed") -> bool:
+        """End the connection; what is queued goes out first, for a second at most.
+
+        Returns:
+            Whether nobody uses the descriptors any more; else a thread still waits for room there.
+        """
         self._calls.cancel()
         self._close(reason)
-        if self._writer is not None:
-            await asyncio.to_thread(self._writer.close, 1.0)
+        return self._writer is None or await asyncio.to_thread(self._writer.close, 1.0)
 
     def register(self, name: str, handler: Handler) -> None:
         """Answer the node's calls to `name`.
@@ -333,7 +338,8 @@ class PortConnection:
             undecoded=self.undecoded,
             logs_dropped=self._logs_dropped,
             heartbeat_age=now - self._heard,
-            loop_lag=self._lag.worst(now),
+            # Without a connection nobody looks.
+            loop_lag=self._lag.worst(now) if self._open else 0.0,
             busy=totals.busy,
         )
 
@@ -466,10 +472,10 @@ class PortConnection:
         self._sequence += 1
         return frame(encode((Atom("heartbeat"), self._sequence, int(late * 1000))))
 
-    def _write_failed(self, error: OSError) -> None:
+    def _write_failed(self, connection: asyncio.Future[str], error: OSError) -> None:
         reason = f"writing to the node failed: {error.strerror}"
         try:
-            self._loop.call_soon_threadsafe(self._close, reason)
+            self._loop.call_soon_threadsafe(self._close, reason, connection)
         except RuntimeError:
             # The loop is closed already: the program is ending.
             return
@@ -493,8 +499,9 @@ class PortConnection:
             self.log("warning", "port", f"{lost} log lines were dropped: the node took no more")
         self._ticking = self._loop.call_later(INTERVAL, self._tick)
 
-    def _close(self, reason: str) -> None:
-        if not self._open:
+    def _close(self, reason: str, connection: asyncio.Future[str] | None = None) -> None:
+        """End the connection that there is; `connection`: only if it is still that one."""
+        if not self._open or connection not in {None, self._closed}:
             return
         self._open = False
         self._loop.remove_reader(self._read_fd)

@@ -90,13 +90,18 @@ class FrameWriter:
         over, since = self._busy
         return over if since is None else over + time.monotonic() - since
 
-    def close(self, timeout: float) -> None:
-        """Write what is queued, for `timeout` seconds at most, and end the thread."""
+    def close(self, timeout: float) -> bool:
+        """Write what is queued, for `timeout` seconds at most, and end the thread.
+
+        Returns:
+            Whether it has ended.
+        """
         with self._wake:
             self._closing = True
             self._wake.notify()
         if self._thread.ident is not None:
             self._thread.join(timeout)
+        return not self._thread.is_alive()
 
     def _run(self) -> None:
         try:

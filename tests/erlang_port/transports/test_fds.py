@@ -1,8 +1,11 @@
 import asyncio
 import os
 import signal
+import socket
 import subprocess
+import threading
 import time
+from functools import partial
 
 import pytest
 
@@ -10,6 +13,7 @@ from erlang_port.etf import Atom, decode, encode
 from erlang_port.frames import FrameReader, frame
 from erlang_port.messages import (
     Call,
+    Cast,
     Credit,
     Heartbeat,
     Hello,
@@ -23,7 +27,7 @@ from erlang_port.messages import (
 )
 from erlang_port.transports import fds
 from erlang_port.transports.calls import MAX_HANDLERS, MAX_WAITING
-from erlang_port.transports.fds import CallError, Disconnected, PortConnection
+from erlang_port.transports.fds import CallError, Disconnected, Liveness, PortConnection
 from tests.erlang_port import live
 from tests.erlang_port.test_protocol import GREETING
 from tests.support.processes import descendants, wait_gone, wait_until
@@ -437,3 +441,216 @@ def cmdline(pid):
             return file.read()
     except OSError:
         return b""
+
+
+# One connection after another, over sockets.
+
+
+class Socket:
+    """The two ends of a socket."""
+
+    def __init__(self):
+        self.ours, theirs = socket.socketpair()
+        self.theirs = theirs
+        theirs.setblocking(False)
+        self._reader = FrameReader(8 * 1024 * 1024)
+        self._messages = []
+
+    def send(self, *messages):
+        self.theirs.sendall(b"".join(frame(encode_message(message)) for message in messages))
+
+    async def receive(self, kind):
+        async with asyncio.timeout(5):
+            while True:
+                for n, message in enumerate(self._messages):
+                    if isinstance(message, kind):
+                        return self._messages.pop(n)
+                data = await asyncio.get_running_loop().sock_recv(self.theirs, 65536)
+                assert data, f"it ended before a {kind.__name__}"
+                self._messages += map(decode_message, self._reader.feed(data))
+
+    def close(self):
+        self.ours.close()
+        self.theirs.close()
+
+
+LIVENESS = Liveness(0.05, 5.0)
+
+
+@pytest.fixture
+async def port():
+    port = PortConnection(name="sidecar", version="1")
+    yield port
+    await port.close()
+
+
+@pytest.fixture
+def new_socket():
+    made = []
+
+    def new():
+        made.append(Socket())
+        return made[-1]
+
+    yield new
+    for one in made:
+        one.close()
+
+
+async def turn(port, link, epoch=1, after=0, **greeting):
+    """The sidecar's turn."""
+    standing = asyncio.create_task(port.stand_by(link.ours.fileno(), LIVENESS, after))
+    values = {**GREETING, **{key.encode(): value for key, value in greeting.items()}}
+    link.send(Hello({**values, b"epoch": epoch}))
+    peer = await asyncio.wait_for(standing, 5)
+    await link.receive(Hello)
+    return peer
+
+
+async def test_it_stands_by_with_heartbeats_until_its_turn(port, new_socket):
+    link = new_socket()
+    standing = asyncio.create_task(port.stand_by(link.ours.fileno(), LIVENESS, 3))
+    beats = [await link.receive(Heartbeat) for _ in range(3)]
+    assert [beat.seq for beat in beats] == sorted({beat.seq for beat in beats})
+    assert not port.connected
+    with pytest.raises(Disconnected, match="there is no connection"):
+        await port.call("node", 1, 1)
+    port.cast("node", 1)
+    port.send_batch_answer(b"nothing")
+    assert port.send_signals([]) == ()
+    link.send(Heartbeat(1, 0), Hello({**GREETING, b"epoch": 4}))
+    assert (await asyncio.wait_for(standing, 5)).epoch == 4
+    assert port.connected
+
+
+async def test_a_hello_of_an_epoch_that_was_seen_is_the_end(port, new_socket):
+    link = new_socket()
+    standing = asyncio.create_task(port.stand_by(link.ours.fileno(), LIVENESS, 4))
+    link.send(Hello({**GREETING, b"epoch": 4}))
+    with pytest.raises(Disconnected, match="epoch 4, and 4 was seen before"):
+        await standing
+
+
+async def test_a_node_that_is_silent_while_it_stands_by(port, new_socket):
+    with pytest.raises(Disconnected, match=r"the node was silent for 0\.3 s"):
+        await port.stand_by(new_socket().ours.fileno(), Liveness(0.05, 0.3), 0)
+
+
+async def test_cancelled_while_it_stands_by_and_used_again(port, new_socket):
+    link = new_socket()
+    standing = asyncio.create_task(port.stand_by(link.ours.fileno(), LIVENESS, 0))
+    await link.receive(Heartbeat)
+    standing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await standing
+    assert await port.close()
+    await turn(port, new_socket())
+
+
+async def test_nothing_of_one_connection_reaches_the_next(port, new_socket):
+    """Calls, answers, queued frames, credit and numbers are each connection's own."""
+    go = asyncio.Event()
+    ended = []
+
+    async def slow(_):
+        try:
+            await go.wait()
+        finally:
+            ended.append(1)
+        return b"of the first"
+
+    port.register("slow", slow)
+    first = new_socket()
+    await turn(port, first, credit=4096, max_frame=2048)
+    asking = asyncio.create_task(port.call("node", b"the first", 20))
+    call = await first.receive(Call)
+    # 64 run, and the others wait for one of those to end.
+    first.send(*(Call(n, b"slow", 0, 20_000) for n in range(100)))
+    for n in range(300):
+        port.cast("n", n)
+    await wait_for(lambda: port.statistics().calls_handled == 100)
+    assert port.statistics().queued > 0
+    first.theirs.close()
+    with pytest.raises(Disconnected):
+        await asking
+    await asyncio.wait_for(port.closed(), 5)
+    assert await port.close()
+    first.ours.close()
+    await wait_for(lambda: port.statistics().calls_handled == 0)
+    assert len(ended) == MAX_HANDLERS
+    go.set()
+    before = port.statistics()
+
+    second = new_socket()
+    await turn(port, second, epoch=2)
+    assert port.statistics().queued == 0
+    again = asyncio.create_task(port.call("node", b"the second", 5))
+    asked = await second.receive(Call)
+    assert (asked.id, asked.request) == (call.id, b"the second")
+    second.send(Replies([Reply(asked.id, True, encode(b"answer"))]))
+    assert await again == b"answer"
+    second.send(Call(0, b"slow", 0, 5000))
+    (reply,) = (await second.receive(Replies)).replies
+    assert (reply.id, decode(reply.answer)) == (0, b"of the first")
+    # Of the first there was neither a cast nor an answer.
+    assert not any(isinstance(m, Cast | Replies) for m in second._messages)
+    after = port.statistics()
+    assert after.frames_received > before.frames_received
+    assert after.frames_sent > before.frames_sent
+    assert after.bytes_sent > before.bytes_sent
+
+
+async def test_a_hundred_connections_leave_nothing(port, new_socket):
+    threads = threading.active_count()
+    for n in range(1, 101):
+        link = new_socket()
+        await turn(port, link, epoch=n, after=n - 1)
+        assert await port.close()
+        link.close()
+        if n == 1:
+            # The loop's executor has its thread now.
+            threads = threading.active_count()
+    assert threading.active_count() <= threads + 1
+    assert port.statistics().loop_lag < 0.3
+
+
+async def test_who_still_waits_for_room_is_told(port, new_socket, monkeypatch):
+    """A descriptor that a thread writes to is not to be closed: the next one has its number."""
+    link = new_socket()
+    await turn(port, link, credit=1 << 30, max_frame=1 << 20)
+    for _ in range(40):
+        port.cast("n", b"x" * 100_000)
+    writer = port._writer
+    monkeypatch.setattr(writer, "close", partial(close_after, writer, type(writer).close))
+    assert not await port.close()
+    # As the sidecar does it: both sides are told, and then nobody has it any more.
+    link.ours.shutdown(socket.SHUT_RDWR)
+    monkeypatch.undo()
+    assert await port.close()
+
+
+def close_after(writer, close, _):
+    return close(writer, 0.05)
+
+
+async def test_an_error_of_the_last_connection_s_writer_is_not_this_one_s(port, new_socket):
+    first, second = new_socket(), new_socket()
+    await turn(port, first)
+    failed = port._writer._failed
+    assert await port.close()
+    await turn(port, second, epoch=2)
+    # A thread that was late: the machine was busy.
+    failed(BrokenPipeError(32, "Broken pipe"))
+    asking = asyncio.create_task(port.call("node", 1, 5))
+    asked = await second.receive(Call)
+    second.send(Replies([Reply(asked.id, True, encode(1))]))
+    assert await asking == 1
+
+
+async def test_without_a_connection_there_is_no_lag(port, new_socket, monkeypatch):
+    link = new_socket()
+    await turn(port, link)
+    await port.close()
+    clock = time.monotonic
+    monkeypatch.setattr(fds.time, "monotonic", lambda: clock() + 3600)
+    assert port.statistics().loop_lag == 0
