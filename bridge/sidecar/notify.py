@@ -49,9 +49,10 @@ class Notifier:
 
     def status(self, text: str) -> None:
         """Say what `systemctl status` shows."""
-        self._say(f"STATUS={text}")
+        # A line is an assignment: what a node says makes none.
+        self._say(f"STATUS={' '.join(text.split())}")
 
     def _say(self, text: str) -> None:
         if self._socket is not None:
             with contextlib.suppress(OSError):
-                self._socket.sendto(text.encode(), self._address)
+                self._socket.sendto(text.encode(errors="replace"), self._address)
