@@ -49,6 +49,8 @@ def main(arguments: list[str]) -> int:
         return _say(f"state: {error}", UNUSABLE)
     if arguments:
         state.close()
+        if state.error is not None:
+            return _say(f"state: {state.error}", UNUSABLE)
         return _say(f"OK: megaphone {__version__}, {state.identity}", STOPPED)
     logs.write(sys.stderr, configuration.log)
     return asyncio.run(_run(configuration, state, notifier))

@@ -14,8 +14,10 @@ import socket
 from pathlib import Path
 from typing import Final, Self
 
+from erlang_port.protocol import MAX_EPOCH
+
 _IDENTITY: Final = re.compile(r"[!-~]{1,64}")
-#: An epoch's digits; a node accepts no higher one than 2^48.
+#: An epoch's digits.
 _EPOCH: Final = re.compile(r"[0-9]{1,15}")
 #: Bytes of a file that are read.
 _LIMIT: Final = 256
@@ -32,7 +34,7 @@ class State:
         identity: What the sidecar is called.
         instance: This life of it, 16 random bytes; nothing that is kept.
         epoch: The highest one that it has seen.
-        error: Why the last epoch could not be written, or None.
+        error: Why the last epoch could not be written, or None; known from the start.
     """
 
     def __init__(self, directory: Path, lock: int, identity: str | None) -> None:
@@ -41,7 +43,13 @@ class State:
         self.instance = secrets.token_bytes(16)
         self.identity = identity or self._own_identity()
         self.epoch = int(self._read("epoch", _EPOCH) or 0)
+        if self.epoch > MAX_EPOCH:
+            raise StateError(
+                f"{directory / 'epoch'} holds {self.epoch}, which is no epoch: remove it"
+            )
         self.error: str | None = None
+        # Whether there is room is known now, and not at the first takeover.
+        self.saw(self.epoch)
 
     @classmethod
     def open(cls, directory: Path, identity: str | None) -> Self:
@@ -68,6 +76,10 @@ class State:
                 f"{directory} is another sidecar's, which runs:"
                 " give each a sidecar.state_dir of its own"
             ) from None
+        except OSError as error:
+            # A file system that knows no locks.
+            os.close(lock)
+            raise _unusable(directory, error) from None
         except BaseException:
             os.close(lock)
             raise
