@@ -35,7 +35,7 @@ def no_watchdog(monkeypatch):
 
 
 @pytest.fixture
-def new():  # noqa: N802 - it makes them
+def new():
     """Makes notifiers; a program has one, and its socket for as long as it lives."""
     made = []
 
