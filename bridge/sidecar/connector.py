@@ -21,7 +21,8 @@ from erlang_port.transports.fds import Disconnected, Liveness
 from erlang_port.transports.sockets import Endpoint
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from bridge.config import Sidecar
     from bridge.sidecar.state import State
@@ -57,6 +58,24 @@ class Attachment(Protocol):
         """It is gone, and whatever was asked over it with it."""
 
 
+class Waits:
+    """How long to wait before the next attempt.
+
+    Args:
+        draw: Gives a number between two others.
+    """
+
+    def __init__(self, draw: Callable[[float, float], float] = random.uniform) -> None:
+        self._draw = draw
+        self._next = RETRY_FIRST
+
+    def after(self, lived: float) -> float:
+        """Give the seconds to wait after an attempt, or a connection, of so many."""
+        wait = RETRY_FIRST if lived > GOOD_LIFE else self._next
+        self._next = min(2 * wait, RETRY_LONGEST)
+        return wait * self._draw(0.5, 1.0)
+
+
 class Connector:
     """Keeps the connection.
 
@@ -87,7 +106,7 @@ class Connector:
     async def keep(self, attachment: Attachment, started: Started) -> None:
         """Connect, and again whenever that ends, until cancelled."""
         started()
-        wait = RETRY_FIRST
+        waits = Waits()
         while True:
             begun = time.monotonic()
             try:
@@ -96,10 +115,7 @@ class Connector:
                 self._lost(error)
                 if isinstance(error, WrongSecret):
                     await self._another_secret()
-            if time.monotonic() - begun > GOOD_LIFE:
-                wait = RETRY_FIRST
-            await asyncio.sleep(wait * random.uniform(0.5, 1.0))  # noqa: S311  # no secret
-            wait = min(2 * wait, RETRY_LONGEST)
+            await asyncio.sleep(waits.after(time.monotonic() - begun))
 
     async def _another_secret(self) -> None:
         """Wait until the file holds another secret; the node's own may change, too.
@@ -120,8 +136,19 @@ class Connector:
             liveness = Liveness(*connected.accepted)
             self._is("standby", f"standing by at {self._where}")
             fd = connected.socket.fileno()
-            peer = await self._port.stand_by(fd, liveness, self._state.epoch)
-            await self._active(attachment, peer)
+            try:
+                peer = await self._port.stand_by(fd, liveness, self._state.epoch)
+                reason = await self._active(attachment, peer)
+            except Exception:
+                # Its turn may have begun, and ended at once: what came with it is forgotten, too.
+                await attachment.detached()
+                raise
+            # Not when this is cancelled: who stops the whole tree then waits for this child.
+            self._lost(Disconnected(reason))
+            # The next one's turn begins now, and not when everything here has ended.
+            connected.shut_down()
+            await attachment.detached()
+            raise Disconnected(reason)
         finally:
             await asyncio.shield(self._close(connected))
 
@@ -132,29 +159,26 @@ class Connector:
         handshake = Handshake(secret, state.identity, state.instance, state.epoch)
         return await sockets.connect(endpoint, handshake)
 
-    async def _active(self, attachment: Attachment, peer: Peer) -> None:
+    async def _active(self, attachment: Attachment, peer: Peer) -> str:
+        """Have its turn; why it is over."""
         assert peer.epoch is not None  # noqa: S101  # a hello without one is an error of the protocol
         await asyncio.to_thread(self._state.saw, peer.epoch)
         if self._state.error is not None:
             _logger.error("the epoch cannot be kept", epoch=peer.epoch, reason=self._state.error)
         self._is("active", f"connected to {peer.name}, epoch {peer.epoch}")
-        try:
-            await attachment.attached(peer)
-            reason = await self._port.closed()
-        except Exception:
-            await attachment.detached()
-            raise
-        # Not when this is cancelled: who stops the whole tree then waits for this child.
-        await attachment.detached()
-        raise Disconnected(reason)
+        await attachment.attached(peer)
+        return await self._port.closed()
 
     async def _close(self, connected: Connected) -> None:
         # In this order: what is queued goes out, then whoever waits for the socket is woken, and
         # nobody has the descriptor any more when it is closed.
         await self._port.close("the connection is closed")
         connected.shut_down()
-        await self._port.close()
-        connected.socket.close()
+        if await self._port.close():
+            connected.socket.close()
+        else:
+            # Busy as the machine is: left open, for a thread would write to whoever has its number.
+            connected.socket.detach()
 
     def _is(self, condition: Condition, text: str) -> None:
         self.condition, self.error, self._told = condition, None, None
@@ -190,6 +214,17 @@ class Connector:
         }
 
 
+def check(settings: Sidecar) -> None:
+    """Look at the files that a connection needs.
+
+    Raises:
+        SecretError: There is no secret.
+        OSError: A certificate, or the authorities', cannot be used.
+    """
+    _secret(settings)
+    _tls(settings)
+
+
 def _where(settings: Sidecar) -> str:
     if settings.socket is not None:
         return f"unix:{settings.socket}"
@@ -214,10 +249,22 @@ def _secret(settings: Sidecar) -> bytes:
 def _tls(settings: Sidecar) -> ssl.SSLContext | None:
     if not settings.tls or settings.socket is not None:
         return None
-    context = ssl.create_default_context(cafile=settings.ca_file)
+    with _naming("ca_file", settings.ca_file):
+        context = ssl.create_default_context(cafile=settings.ca_file)
     if settings.certificate_file is not None:
-        context.load_cert_chain(settings.certificate_file)
+        with _naming("certificate_file", settings.certificate_file):
+            # No password: nobody is there to be asked for one.
+            context.load_cert_chain(settings.certificate_file, password="")
     return context
+
+
+@contextlib.contextmanager
+def _naming(key: str, file: Path | None) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        why = getattr(error, "reason", None) or error.strerror or error
+        raise OSError(f"sidecar.{key}: {file}: {why}") from None
 
 
 def _text(error: Exception) -> str:
