@@ -2,7 +2,8 @@
 
 Exit statuses:
     0   stopped by SIGTERM or SIGINT; with --check, everything is in order
-    1   the configuration, or the state directory, cannot be used
+    1   the configuration or the state directory cannot be used; with --check, the secret or a
+        certificate neither
     2   a wrong command line
     4   a part of the program failed again and again
 """
@@ -16,10 +17,12 @@ from typing import Final
 
 from bridge import config, logs
 from bridge.app import Failed, Megaphone
+from bridge.sidecar import connector
 from bridge.sidecar.notify import Notifier
 from bridge.sidecar.state import State, StateError
 from bridge.sidecar.way import SidecarWay
 from bridge.version import __version__
+from erlang_port.handshake import SecretError
 from erlang_port.otp.application import ApplicationError
 
 STOPPED: Final = 0
@@ -48,12 +51,22 @@ def main(arguments: list[str]) -> int:
     except StateError as error:
         return _say(f"state: {error}", UNUSABLE)
     if arguments:
-        state.close()
-        if state.error is not None:
-            return _say(f"state: {state.error}", UNUSABLE)
-        return _say(f"OK: megaphone {__version__}, {state.identity}", STOPPED)
+        return _check(configuration, state)
     logs.write(sys.stderr, configuration.log)
     return asyncio.run(_run(configuration, state, notifier))
+
+
+def _check(configuration: config.Configuration, state: State) -> int:
+    state.close()
+    if state.error is not None:
+        return _say(f"state: {state.error}", UNUSABLE)
+    try:
+        connector.check(configuration.sidecar)
+    except SecretError as error:
+        return _say(f"secret: {error}", UNUSABLE)
+    except OSError as error:
+        return _say(f"TLS: {error}", UNUSABLE)
+    return _say(f"OK: megaphone {__version__}, {state.identity}", STOPPED)
 
 
 async def _run(configuration: config.Configuration, state: State, notifier: Notifier) -> int:
