@@ -98,6 +98,7 @@ class Megaphone(Application):
         self.configuration = configuration
         self.over: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self.top: Process | None = None
+        self._up = asyncio.Event()
         self.port = PortConnection(name="port_program", version=__version__)
         node = NodeCollector(registry, self.port.call)
         in_detail = NodeCollector(details, self.port.call, METRICS_DETAILED, DETAILED)
@@ -138,6 +139,13 @@ class Megaphone(Application):
         """See `erlang_port.otp.application.Application.start`."""
         del start_type, args
         self.top = await supervisor.start_link(self._tree)
+        self._up.set()
+        return self.top
+
+    async def up(self) -> Process:
+        """Give the supervisor, once all of its children have been started."""
+        await self._up.wait()
+        assert self.top is not None  # noqa: S101  # a tree ignores no start
         return self.top
 
     def _supervision_tree(self) -> dict[str, Any] | None:

@@ -88,7 +88,7 @@ class _Attached:
         self._node = self._megaphone.attach(peer)
         own = self._megaphone.servers()
         if own is not None:
-            await supervisor.start_child(self._megaphone.top, own)
+            await supervisor.start_child(await self._megaphone.up(), own)
             self._servers = True
 
     async def detached(self) -> None:
