@@ -76,6 +76,8 @@ class ControlSocket:
                 "megaphone status shows whether this sidecar is connected, or stands by",
                 ExitStatus.NODE_NOT_RUNNING,
             )
+        if status == http.client.REQUEST_ENTITY_TOO_LARGE:
+            raise CommandError("the request is too long", "shorten the text", ExitStatus.USAGE)
         if status != http.client.OK:
             raise CommandError(f"the sidecar answers {status}", "see its log", ExitStatus.FAILURE)
         return answer
@@ -83,7 +85,7 @@ class ControlSocket:
     def _ask(self, method: str, path: str, body: str | None) -> tuple[int, dict[str, Any]]:
         connection = _UnixConnection(self._path)
         try:
-            connection.request(method, path, body)
+            connection.request(method, path, None if body is None else body.encode())
             response = connection.getresponse()
             document = json.loads(response.read(OUTPUT_LIMIT) or b"{}")
         except (FileNotFoundError, ConnectionRefusedError):

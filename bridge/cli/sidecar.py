@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import sys
 import urllib.error
@@ -55,13 +56,17 @@ def ready(
     # A proxy knows nothing of this machine's loopback.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with opener.open(address, timeout=TIMEOUT) as response:
-            typer.echo(_text(response.read(LIMIT)))
-    except urllib.error.HTTPError as error:
-        raise CommandError(_text(error.read(LIMIT)), "", ExitStatus.PORT_PROGRAM_DOWN) from None
-    except (OSError, ValueError) as error:
+        try:
+            with opener.open(address, timeout=TIMEOUT) as response:
+                said = _text(response.read(LIMIT))
+        except urllib.error.HTTPError as error:
+            why = _text(error.read(LIMIT)) or f"{address} answers {error.code}"
+            raise CommandError(why, "", ExitStatus.PORT_PROGRAM_DOWN) from None
+    except (OSError, ValueError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", error)
-        raise CommandError(f"{address}: {reason}", "", ExitStatus.PORT_PROGRAM_DOWN) from None
+        text = " ".join(str(reason).split()) or type(error).__name__
+        raise CommandError(f"{address}: {text}", "", ExitStatus.PORT_PROGRAM_DOWN) from None
+    typer.echo(said)
 
 
 def _configured() -> str:
