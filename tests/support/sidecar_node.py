@@ -56,6 +56,7 @@ class Connection:
     Attributes:
         identity, instance, epoch: What the sidecar has claimed.
         hello_back: The sidecar's own hello.
+        answers: What is answered to calls, by name, by whoever waits for a message.
     """
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -63,7 +64,7 @@ class Connection:
         self.identity, self.instance, self.epoch = "", b"", -1
         self.hello_back: dict[bytes, Term] = {}
         self.messages: list[Message] = []
-        self.answers: dict[tuple[bytes, Any], Term] = {}
+        self.answers: dict[bytes, Callable[[Any], Term]] = {}
         self._frames = FrameReader(MAX_FRAME)
         self._next_id = 0
 
@@ -141,8 +142,8 @@ class Connection:
         for payload in self._frames.feed(data):
             message = decode_message(payload)
             match message:
-                case Call(call_id, name, request) if (name, request) in self.answers:
-                    answer = encode(self.answers[name, request])
+                case Call(call_id, name, request) if name in self.answers:
+                    answer = encode(self.answers[name](request))
                     self.send(Replies([Reply(call_id, True, answer)]))
                 case _:
                     self.messages.append(message)

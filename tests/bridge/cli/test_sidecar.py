@@ -165,7 +165,7 @@ def test_nobody_can_be_asked(run, monkeypatch, name, value, told):
 @pytest.mark.parametrize(
     ("words", "status", "told"),
     [
-        (["sidecar", "--check"], 1, "there is no node to connect to: set sidecar.socket"),
+        (["sidecar"], 1, "there is no node to connect to: set sidecar.socket"),
         (["sidecar", "--chek"], 2, "No such option"),
     ],
 )

@@ -231,8 +231,10 @@ async def test_a_broadcast_goes_to_the_node_as_it_came(serve, node, tmp_path):
     path = tmp_path / "control.sock"
     await serve(path)
     text = '{"template":"Zo\\u00eb"}'
-    connection.answers[b"commands", (Atom("broadcast"), text.encode())] = b'{"id":"b1"}'
-    connection.answers[b"commands", (Atom("broadcast_status"), "b/1 é".encode())] = b'{"n":1}'
+    connection.answers[b"commands"] = {
+        (Atom("broadcast"), text.encode()): b'{"id":"b1"}',
+        (Atom("broadcast_status"), "b/1 é".encode()): b'{"n":1}',
+    }.__getitem__
     asking = asyncio.create_task(ask(path, "POST", "/v1/broadcasts", data=text))
     # Whoever waits for a message answers those that it has answers for.
     listening = asyncio.create_task(connection.receive(Cast))
