@@ -1,3 +1,4 @@
+import io
 import json
 import logging
 import subprocess
@@ -168,3 +169,36 @@ def test_nobody_carries_what_is_not_used(module: str, without: list[str]) -> Non
 
 def test_rich_can_be_imported_afterwards() -> None:
     subprocess.run((sys.executable, "-I", "-c", "import bridge.logs, rich.console"), check=True)
+
+
+@pytest.fixture
+def stream(request: pytest.FixtureRequest) -> Iterator[io.StringIO]:
+    """What is written of everything that is logged, in the format that is the parameter."""
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    written = io.StringIO()
+    logs.write(written, Log(format=request.param))
+    yield written
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+@pytest.mark.parametrize("stream", ["console"], indirect=True)
+def test_a_line_of_a_stream_has_its_time_and_level(stream: io.StringIO) -> None:
+    LOGGER.warning("not connected", node="unix:/x y")
+    logging.getLogger("other").debug("not written")
+    line = stream.getvalue()
+    begin, _, rest = line.partition(" ")
+    assert rest == '[warning] a.module: not connected node="unix:/x y"\n'
+    said = datetime.fromisoformat(begin)
+    assert begin.endswith("Z")
+    assert abs((datetime.now(UTC) - said).total_seconds()) < 60
+
+
+@pytest.mark.parametrize("stream", ["json"], indirect=True)
+def test_json_of_a_stream_is_a_document_a_line(stream: io.StringIO) -> None:
+    LOGGER.info("connected", epoch=7)
+    (line,) = stream.getvalue().splitlines()
+    written = json.loads(line)
+    assert written.items() >= {"event": "connected", "epoch": 7, "level": "info"}.items()
+    assert written["logger"] == "a.module"

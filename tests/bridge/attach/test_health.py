@@ -60,3 +60,32 @@ def test_waiting_ends_when_the_node_gives_up(monkeypatch):
 def test_waiting_ends_in_time():
     judged, _ = health.wait(Scripted(document("starting")), 0)
     assert not judged.connected
+
+
+def waiting(listening="unix:/run/node.sock", error=None, reason=None):
+    sidecars = {"listening": listening, "error": error}
+    return document("waiting", reason=reason) | {"sidecars": sidecars}
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "listens"),
+    [
+        (waiting(), "the node waits for one at unix:/run/node.sock", True),
+        (waiting(reason="gone"), "at unix:/run/node.sock; the last one: gone", True),
+        (waiting(None, "sidecar.socket: cannot listen"), "sidecar.socket: cannot listen", False),
+        (document("waiting") | {"sidecars": []}, "the node waits for one at None", False),
+    ],
+)
+def test_a_node_that_waits_for_a_sidecar(status, reason, listens):
+    found = health.judge(status)
+    # That it cannot listen is nothing to wait for.
+    down = status["sidecars"] != [] and status["sidecars"]["error"] is not None
+    assert (found.connected, found.down, found.waiting) == (False, down, listens)
+    assert found.reason.startswith("no sidecar is connected: ")
+    assert found.reason.endswith(reason)
+
+
+def test_waiting_ends_when_the_node_listens(monkeypatch):
+    monkeypatch.setattr(health, "POLL_INTERVAL", 0)
+    judged, _ = health.wait(Scripted(document("starting"), waiting(None), waiting()), 30)
+    assert judged.waiting

@@ -62,3 +62,13 @@ def test_removing_a_broadcast_leaves_the_others() -> None:
     assert queue.remove(b"a") == []
     assert order(queue) == [(b"b", 0)]
     assert queue.bytes == 0
+
+
+def test_cleared_there_is_room_for_all_again() -> None:
+    queue = BatchQueue(limit=100)
+    for n in range(3):
+        queue.put(Job(batch(b"b%d" % n, n, b"x")))
+    assert queue.bytes > 0
+    queue.clear()
+    assert (len(queue), queue.bytes, queue.get()) == (0, 0, None)
+    assert queue.put(Job(batch(b"b", 0, b"x" * 1000)))

@@ -330,3 +330,21 @@ async def test_wishes_that_were_taken_back_do_not_pile_up() -> None:
     assert len(pool._wishes) <= 2
     pool.submit(a_batch("b", 0, "x"))
     assert waiting.done()
+
+
+async def test_what_is_forgotten_is_not_answered_and_the_next_is(start_pool: Start) -> None:
+    """The node is gone: what it asked for, and what it knew of, is nothing to the next one."""
+    harness = await start_pool(max_retries=0)
+    harness.pool.submit(a_batch("bad", 0, A_GIGABYTE))
+    await harness.answered(1)
+    await until(lambda: harness.pool.reasons() == [])
+    os.kill(harness.pid(), signal.SIGSTOP)
+    for n in range(5):
+        harness.pool.submit(a_batch("b", n, "of the last: {{ user }}"))
+    harness.pool.forget()
+    os.kill(harness.pid(), signal.SIGCONT)
+    # The same name and number, and a name that had failed.
+    harness.pool.submit(a_batch("b", 0, "of this one: {{ user }}"))
+    harness.pool.submit(a_batch("bad", 0, "{{ user }}"))
+    answers = (await harness.answered(3))[1:]
+    assert [texts(answer)[0] for answer in answers] == [b"of this one: romeo", b"romeo"]
