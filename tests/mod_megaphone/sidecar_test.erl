@@ -41,8 +41,8 @@ certificates(Directory) ->
       client => [{cert, proplists:get_value(cert, Client)}, {key, proplists:get_value(key, Client)}]}.
 
 chain() ->
-    Key = {key, {namedCurve, secp256r1}},
-    #{root => [Key], intermediates => [], peer => [Key]}.
+    Options = [{key, {namedCurve, secp256r1}}, {digest, sha256}],
+    #{root => Options, intermediates => [], peer => Options}.
 
 pair(Config) ->
     {Type, Key} = proplists:get_value(key, Config),
@@ -109,6 +109,8 @@ stop(Pid) ->
 %% How often connections were refused for each reason, those left out that were not.
 refusals() ->
     #{<<"sidecar_refusals_total">> := Rows} = megaphone_counts:metrics(),
+    %% It counts first: its line in the log is there, too, when it answers.
+    _ = megaphone_sidecars:status(),
     [Row || {_, Count} = Row <- Rows, Count > 0].
 
 %% Identities and states of the sidecars that are connected.
