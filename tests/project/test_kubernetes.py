@@ -1,0 +1,61 @@
+"""docker/kubernetes.yml against docker-compose.yml, which is run: the same users, paths and images."""
+
+import re
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).parents[2]
+POD = yaml.safe_load((ROOT / "docker/kubernetes.yml").read_text())["spec"]["template"]["spec"]
+STACK = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+CONTAINERS = {one["name"]: one for one in POD["containers"]}
+
+
+def targets(service):
+    """Where something is mounted, whatever the kind."""
+    mounts = [*service["volumes"], *(f"tmpfs:{one}" for one in service["tmpfs"])]
+    return {mount.split(":")[1] for mount in mounts} | {
+        f"/run/secrets/{secret}" for secret in service["secrets"]
+    }
+
+
+def default(text):
+    return re.fullmatch(r"\$\{\w+:-(.+)\}", text)[1]
+
+
+def test_both_are_there():
+    assert CONTAINERS.keys() == {"ejabberd", "megaphone"}
+
+
+def test_what_is_mounted_where():
+    for name, container in CONTAINERS.items():
+        found = {mount["mountPath"] for mount in container["volumeMounts"]}
+        assert found == targets(STACK[name]), name
+    declared = {volume["name"] for volume in POD["volumes"]} | {"mnesia", "state"}
+    used = {mount["name"] for one in CONTAINERS.values() for mount in one["volumeMounts"]}
+    assert used == declared
+
+
+def test_users_rights_and_images():
+    for name, container in CONTAINERS.items():
+        rights = container["securityContext"]
+        user = f"{rights['runAsUser']}:{rights['runAsGroup']}"
+        assert user == STACK[name]["user"]
+        assert rights["readOnlyRootFilesystem"]
+        assert rights["capabilities"] == {"drop": ["ALL"]}
+        assert not rights["allowPrivilegeEscalation"]
+        assert container["image"] == default(STACK[name]["image"])
+    assert [str(POD["securityContext"]["fsGroup"])] == STACK["ejabberd"]["group_add"]
+
+
+def test_ports_probes_and_the_socket():
+    inside = {port.rsplit(":", 1)[1] for name in CONTAINERS for port in STACK[name]["ports"]}
+    ports = {port["containerPort"] for one in CONTAINERS.values() for port in one["ports"]}
+    assert {str(port) for port in ports} == inside
+    sidecar = CONTAINERS["megaphone"]
+    assert sidecar["livenessProbe"]["httpGet"]["path"] == "/healthz"
+    assert sidecar["readinessProbe"]["httpGet"]["path"] == "/readyz"
+    healthy = CONTAINERS["ejabberd"]["startupProbe"]["exec"]["command"]
+    assert ["CMD", *healthy] == STACK["ejabberd"]["healthcheck"]["test"]
+    (socket,) = sidecar["env"]
+    assert STACK["megaphone"]["environment"][socket["name"]] == socket["value"]
