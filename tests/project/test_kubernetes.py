@@ -1,4 +1,4 @@
-"""docker/kubernetes.yml against docker-compose.yml, which is run: the same users, paths and images."""
+"""docker/kubernetes.yml against docker-compose.yml, which is run: users, paths and images."""
 
 import re
 from pathlib import Path
