@@ -2,7 +2,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dashboard test compose-up compose-down compose-test matrix lint format bench bench-capacity fuzz lock dist clean
+.PHONY: help setup demo dashboard compose-up compose-down compose-test test matrix lint format bench bench-capacity fuzz lock dist clean
 
 BIN := .venv/bin
 ONCE ?=
@@ -26,17 +26,17 @@ dashboard: setup  ## clients on a private ejabberd, a Prometheus and its page of
 test: setup  ## the tests, JOBS (2) at once; ARGS=tests/bridge for some of them
 	@$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile $(ARGS)
 
-compose-up:  ## the stack of docker-compose.yml, healthy; COMPOSE_PROFILES=prometheus leaves Grafana out
-	@scripts/compose up $(ARGS)
-
-compose-down:  ## ends it; ARGS=-v removes its volumes, too
-	@scripts/compose down $(ARGS)
-
-compose-test: setup  ## the stack, images and systemd unit, tested in containers (needs Docker)
-	@$(BIN)/python -m pytest tests/compose $(ARGS)
-
 matrix:  ## the tests on each Debian suite's ejabberd, in containers; SUITES=trixie, ARGS=tests/e2e for some
 	@python3 -m tests.matrix $(if $(SUITES),--suites "$(SUITES)") $(ARGS)
+
+compose-up:  ## ejabberd, Megaphone, Prometheus, Grafana in containers; COMPOSE_PROFILES= for the first two only
+	@scripts/compose up
+
+compose-down:  ## ends them; ARGS=-v removes their volumes, too
+	@scripts/compose down $(ARGS)
+
+compose-test: setup  ## the tests of images, stack and systemd unit; needs Docker and Compose
+	@$(BIN)/python -m pytest tests/compose $(ARGS)
 
 lint: setup  ## ruff, mypy, erlc -Werror, dialyzer
 	@$(BIN)/ruff check .

@@ -5,7 +5,7 @@
 %%% of sending meet the same processes, so a message costs the same at its end.
 -module(megaphone_bench).
 
--export([prepare/2, open/1, opened/0, round/2, close/0]).
+-export([prepare/2, open/1, opened/0, round/2, received/0, tally/0, close/0]).
 
 -include("xmpp.hrl").
 
@@ -51,6 +51,23 @@ open(Count) ->
 opened() ->
     {_, _, #sink{counts = Counts}, _} = persistent_term:get(?MODULE),
     counters:get(Counts, ?OPENED).
+
+%% @doc How many messages have come in this round, or since the start.
+-spec received() -> non_neg_integer().
+received() ->
+    {_, _, #sink{counts = Counts}, _} = persistent_term:get(?MODULE),
+    counters:get(Counts, ?RECEIVED).
+
+%% @doc For broadcasts that somebody else sends: how many sessions got their text once, how many nothing,
+%% how many more than one, and how many messages had another text.
+-spec tally() -> {Once :: non_neg_integer(), Never :: non_neg_integer(), Twice :: non_neg_integer(),
+                  Wrong :: non_neg_integer()}.
+tally() ->
+    {Count, _, #sink{seen = Seen, counts = Counts}, Openers} = persistent_term:get(?MODULE),
+    ok = settle(Openers),
+    Times = [atomics:get(Seen, Index) || Index <- lists:seq(1, Count)],
+    {length([1 || 1 <- Times]), length([0 || 0 <- Times]), length([Many || Many <- Times, Many > 1]),
+     counters:get(Counts, ?WRONG)}.
 
 %% @doc Ends the sessions.
 -spec close() -> ok.

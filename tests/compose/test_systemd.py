@@ -2,7 +2,6 @@
 
 import json
 import re
-import secrets
 import subprocess
 import time
 from collections.abc import Iterator
@@ -10,18 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.compose.images import Images
+from tests.compose.stack import docker
+
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/systemd.md").read_text()
-MEGAPHONE = "megaphone-test-systemd-megaphone"
-MACHINE = "megaphone-test-systemd"
-
-
-def docker(*arguments: str, timeout: float = 60) -> str:
-    done = subprocess.run(
-        ["docker", *arguments], capture_output=True, text=True, timeout=timeout, check=False
-    )
-    assert done.returncode == 0, f"docker {arguments}: {done.stdout[-2000:]}{done.stderr[-2000:]}"
-    return done.stdout
 
 
 class Machine:
@@ -87,32 +79,19 @@ def shown(before: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def machine() -> Iterator[Machine]:
+def machine(images: Images) -> Iterator[Machine]:
     """Installed as docs/systemd.md says."""
-    subprocess.run([ROOT / "tests/support/base_image", "bookworm"], check=True, timeout=300)
-    docker(
-        "build",
-        "-q",
-        "-f",
-        str(ROOT / "docker/megaphone/Dockerfile"),
-        "-t",
-        MEGAPHONE,
-        str(ROOT),
-        timeout=600,
+    image = images.build(
+        images.name("systemd"), "tests/compose/systemd.Dockerfile", MEGAPHONE=images.megaphone
     )
-    docker(
-        *("build", "-q", "--build-arg", f"MEGAPHONE={MEGAPHONE}", "-t", MACHINE),
-        *("-f", str(ROOT / "tests/compose/systemd.Dockerfile"), str(ROOT)),
-        timeout=600,
-    )
-    name = f"{MACHINE}-{secrets.token_hex(4)}"
+    name = f"{images.prefix}-systemd"
     # What systemd needs to be the first process, and to give its services namespaces of their own;
     # SYS_PTRACE is what root has on any machine, and `attach` looks at the node's process.
     docker(
         *("run", "-d", "--name", name, "--cap-add", "SYS_ADMIN", "--cap-add", "SYS_PTRACE"),
         *("--security-opt", "seccomp=unconfined", "--security-opt", "apparmor=unconfined"),
         *("--tmpfs", "/run", "--tmpfs", "/run/lock", "--tmpfs", "/tmp", "--cgroupns", "host"),
-        *("-v", "/sys/fs/cgroup:/sys/fs/cgroup:rw", MACHINE),
+        *("-v", "/sys/fs/cgroup:/sys/fs/cgroup:rw", image),
     )
     found = Machine(name)
     try:
@@ -139,7 +118,6 @@ def machine() -> Iterator[Machine]:
         yield found
     finally:
         docker("rm", "-f", "-v", name)
-        docker("image", "rm", "-f", MACHINE, MEGAPHONE)
 
 
 def connected(machine: Machine) -> dict:
@@ -166,7 +144,7 @@ def test_it_starts_connects_and_serves(machine: Machine) -> None:
     assert json.loads(accepted)["state"] == "done"
     assert machine.run(
         "stat -c %a /run/megaphone/node.sock /run/megaphone-sidecar/control.sock"
-    ) == ("660\n600\n")
+    ) == ("660\n600")
 
 
 def test_the_watchdog_finds_one_that_hangs(machine: Machine) -> None:
@@ -215,11 +193,11 @@ def test_the_port_program_in_ejabberd_s_own_unit(machine: Machine) -> None:
     assert "PATH=" in environment
     assert not re.search(r"^(NOTIFY_SOCKET|WATCHDOG_)", environment, re.MULTILINE)
     # ejabberd feeds its watchdog itself.
-    assert machine.run("systemctl show ejabberd -p ActiveState --value") == "active\n"
+    assert machine.run("systemctl show ejabberd -p ActiveState --value") == "active"
     refused = machine.run(
         "cp -r /opt/megaphone /root/megaphone;"
         " megaphone attach --python /root/megaphone/bin/python3 2>&1 || echo status $?"
     )
     assert "/root/megaphone" in refused
-    assert refused.endswith("status 6\n")
+    assert refused.endswith("status 6")
     machine.run("megaphone detach")

@@ -7,9 +7,10 @@ import pytest
 
 #: What a person finds there.
 TARGETS = {"help", "setup", "demo", "dashboard", "test", "matrix", "lint", "bench", "clean", "dist"}
+TARGETS |= {"compose-up", "compose-down", "compose-test"}
 
 #: Targets that need nothing set up.
-BARE = {"help", "setup", "matrix", "lock", "clean"}
+BARE = {"help", "setup", "matrix", "lock", "clean", "compose-up", "compose-down"}
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +44,8 @@ def test_ci_lints_and_tests(root):
     assert os.access(root / ".ci/run", os.X_OK)
     assert re.search(r"^set -euo pipefail$", text, re.MULTILINE)
     assert re.findall(r"^make (.*)$", text, re.MULTILINE) == ["lint", "test"]
+    # Whatever it comes to: the stack's tests come last, and where there is no Docker not at all.
+    assert text.endswith("if docker info >/dev/null 2>&1; then\n    make compose-test\nfi\n")
 
 
 @pytest.fixture
