@@ -29,7 +29,9 @@ def certificate(place):
         subprocess.run(["openssl", *arguments], cwd=place, check=True, capture_output=True)
 
     key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
-    openssl("req", "-x509", *key, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=ca")
+    # Python wants it since 3.13, and openssl does not say it by itself.
+    usage = ("-addext", "keyUsage=critical,keyCertSign,cRLSign")
+    openssl("req", "-x509", *key, *usage, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=ca")
     openssl("req", *key, "-keyout", "key.pem", "-out", "request.pem", "-subj", "/CN=localhost")
     (place / "names").write_text("subjectAltName=DNS:localhost\n")
     openssl(

@@ -247,6 +247,8 @@ class Authority:
         self._openssl(
             *("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"),
             *("-keyout", "ca.key", "-out", "ca.pem", "-days", "2", "-subj", "/CN=test authority"),
+            # Python wants it since 3.13, and openssl does not say it by itself.
+            *("-addext", "keyUsage=critical,keyCertSign,cRLSign"),
         )
         self.node = self.issue("node", "DNS:localhost,IP:127.0.0.1")
         self.sidecar = self.issue("sidecar", "DNS:sidecar")
