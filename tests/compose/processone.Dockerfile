@@ -7,7 +7,8 @@ RUN apt-get update \
  && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends erlang-dev \
  && rm -rf /var/lib/apt/lists/* \
  && install -d -o ejabberd -g ejabberd /opt/ejabberd /opt/ejabberd/conf /opt/ejabberd/database \
-        /opt/ejabberd/logs
+        /opt/ejabberd/logs \
+ && cp /etc/ejabberd/inetrc /opt/ejabberd/conf/
 COPY processone-entrypoint /usr/local/sbin/
 ENV HOME=/opt/ejabberd \
     CONFIG_DIR=/opt/ejabberd/conf \

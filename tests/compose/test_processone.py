@@ -33,7 +33,7 @@ def stack(images, tmp_path_factory):
 
 def test_the_node_compiles_and_installs_the_sidecars_own_sources(stack):
     assert stack.active()
-    assert stack.ctl("modules_installed").split()[0] == "mod_megaphone"
+    assert "mod_megaphone" in stack.ctl("modules_installed").split()
     installed = docker(
         *("exec", stack.container("ejabberd"), "sh", "-c"),
         "ls /opt/ejabberd/.ejabberd-modules/mod_megaphone/ebin",
