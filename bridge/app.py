@@ -112,7 +112,11 @@ class Megaphone(Application):
         )
 
         RuntimeCollector(registry, _processes, self._supervision_tree)
-        PortCollector(registry, lambda: self.port.statistics() if self.port.connected else None)
+        PortCollector(
+            registry,
+            lambda: self.port.statistics() if self.port.connected else None,
+            way.standing_by,
+        )
         ProgramCollector(registry, __version__)
         service.register(self.port, self.pool)
         self.status.register()

@@ -22,21 +22,31 @@ class PortCollector(Collector):
     Args:
         registry: where to register.
         statistics: the figures, or None while there is no connection.
+        standing_by: whether another sidecar is connected in this one's place.
     """
 
     def __init__(
-        self, registry: CollectorRegistry, statistics: Callable[[], Statistics | None]
+        self,
+        registry: CollectorRegistry,
+        statistics: Callable[[], Statistics | None],
+        standing_by: Callable[[], bool],
     ) -> None:
         self._statistics = statistics
+        self._standing_by = standing_by
         registry.register(self)
 
     def collect(self) -> Iterator[Metric]:
-        """Give the metrics; without a connection only that there is none."""
+        """Give the metrics; without a connection only those that say so."""
         figures = self._statistics()
         yield GaugeMetricFamily(
             "megaphone_port_connected",
             "Whether hellos were exchanged with the node.",
             float(figures is not None),
+        )
+        yield GaugeMetricFamily(
+            "megaphone_port_standing_by",
+            "Whether another sidecar is connected, and this one could take over.",
+            float(self._standing_by()),
         )
         if figures is None:
             return

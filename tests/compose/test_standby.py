@@ -52,3 +52,9 @@ def test_the_one_that_stands_by_takes_over(two):
         60,
         lambda: watching.numbers('up{job="megaphone"}'),
     )
+    # No alert for the one that has no turn.
+    wait_until(
+        lambda: sorted(watching.numbers("megaphone_port_standing_by")) == [0.0, 1.0],
+        40,
+        lambda: watching.ask("query", query="megaphone_port_standing_by"),
+    )

@@ -31,7 +31,7 @@ async def whole_registry() -> CollectorRegistry:
     tree = {"id": "megaphone", "children": []}
     RuntimeCollector(registry, lambda: 1, lambda: tree)
     await Headroom(registry, NodeCollector(new_registry(), with_sessions)).observe()
-    PortCollector(registry, lambda: Statistics(*[1] * len(Statistics._fields)))
+    PortCollector(registry, lambda: Statistics(*[1] * len(Statistics._fields)), lambda: False)
     ProgramCollector(registry, "0")
     WorkerMetrics(registry, node).observe(
         in_state=lambda _: 0,

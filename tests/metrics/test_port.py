@@ -22,9 +22,10 @@ FIGURES = Statistics(
 
 def test_every_figure_of_the_connection() -> None:
     registry = new_registry()
-    PortCollector(registry, lambda: FIGURES)
+    PortCollector(registry, lambda: FIGURES, lambda: False)
     value = registry.get_sample_value
     assert value("megaphone_port_connected") == 1
+    assert value("megaphone_port_standing_by") == 0
     assert value("megaphone_port_frames_total", {"direction": "received"}) == 1
     assert value("megaphone_port_bytes_total", {"direction": "received"}) == 2
     assert value("megaphone_port_frames_total", {"direction": "sent"}) == 3
@@ -43,6 +44,10 @@ def test_every_figure_of_the_connection() -> None:
 
 def test_without_a_connection_only_that_there_is_none() -> None:
     registry = new_registry()
-    PortCollector(registry, lambda: None)
-    assert [family.name for family in registry.collect()] == ["megaphone_port_connected"]
+    PortCollector(registry, lambda: None, lambda: True)
+    assert [family.name for family in registry.collect()] == [
+        "megaphone_port_connected",
+        "megaphone_port_standing_by",
+    ]
     assert registry.get_sample_value("megaphone_port_connected") == 0
+    assert registry.get_sample_value("megaphone_port_standing_by") == 1
