@@ -63,6 +63,8 @@ class Stack:
         self, project: str, directory: Path, environment: dict[str, str], files: Sequence[str] = ()
     ) -> None:
         self.project = project
+        #: Every volume that a container of it has had.
+        self.volumes: set[str] = set()
         self.secret = directory / "secrets/megaphone_secret"
         self.environment = {
             **os.environ,
@@ -82,12 +84,15 @@ class Stack:
         """The same project with more overrides."""
         known = self.environment["COMPOSE_FILE"]
         environment = {**self.environment, "COMPOSE_FILE": ":".join([known, *files])}
-        return Stack(self.project, self.secret.parent.parent, environment)
+        found = Stack(self.project, self.secret.parent.parent, environment)
+        found.volumes = self.volumes
+        return found
 
     def compose(
         self, *arguments: str, timeout: float = 180, check: bool = True, **more: Any
     ) -> subprocess.CompletedProcess[str]:
         """Runs Compose, whichever is here."""
+        self._note_volumes()
         return run(
             ["scripts/compose", *arguments],
             timeout,
@@ -192,16 +197,22 @@ class Stack:
 
     def down(self) -> None:
         """Ends it; AssertionError when anything is left."""
-        found = [inspect(one) for one in self.containers()]
-        volumes = {
-            mount["Name"] for one in found for mount in one["Mounts"] if mount["Type"] == "volume"
-        }
-        pids = {one["State"]["Pid"] for one in found} - {0}
+        pids = {inspect(one)["State"]["Pid"] for one in self.containers()} - {0}
         self.compose("down", "-v", timeout=180)
         assert leftovers(self.project) == {}
-        assert volumes.isdisjoint(docker("volume", "ls", "-q").split())
+        volumes = self.volumes.intersection(docker("volume", "ls", "-q").split())
+        assert not volumes, f"volumes of containers that are gone: {volumes}"
         left = {pid for pid in pids if Path(f"/proc/{pid}").exists()}
         assert not left, f"processes of containers that are gone: {left}"
+
+    def _note_volumes(self) -> None:
+        if containers := self.containers():
+            self.volumes |= {
+                mount["Name"]
+                for one in json.loads(docker("inspect", *containers))
+                for mount in one["Mounts"]
+                if mount["Type"] == "volume"
+            }
 
 
 def inspect(container: str) -> dict[str, Any]:

@@ -45,7 +45,7 @@ def test_the_node_compiles_and_installs_the_sidecars_own_sources(stack):
 
 
 def test_it_is_there_again_when_the_containers_are_made_anew(stack):
-    stack.compose("rm", "-sf", "ejabberd", "megaphone")
+    stack.compose("rm", "-sfv", "ejabberd", "megaphone")
     stack.up()
     wait_until(stack.active, 60, "the sidecar is active")
     done = stack.megaphone("broadcast", "Hello {{ user }}", "--json")

@@ -17,6 +17,8 @@ def two(stack):
     try:
         yield scaled
     finally:
+        # Whoever scales down leaves the volume without a name.
+        docker("rm", "-f", "-v", scaled.container("megaphone", 2))
         stack.up()
         wait_until(stack.active, 30, "the sidecar is active")
 
