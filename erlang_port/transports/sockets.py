@@ -73,11 +73,9 @@ async def connect(endpoint: Endpoint, handshake: Handshake) -> Connected:
             result: Connected | Exception = attempt.connect()
         except Exception as error:  # noqa: BLE001  # all of them are the waiting coroutine's
             result = error
-        try:
+        # Without a loop, which is closed by now, nobody waits any more.
+        with contextlib.suppress(RuntimeError):
             loop.call_soon_threadsafe(_settle, outcome, result)
-        except RuntimeError:
-            # The loop is closed: nobody waits any more.
-            attempt.give_up()
 
     # Not the loop's executor: the program does not wait for it at its end.
     threading.Thread(target=run, name="connect", daemon=True).start()
@@ -87,9 +85,6 @@ async def connect(endpoint: Endpoint, handshake: Handshake) -> Connected:
             return await outcome
     except (TimeoutError, asyncio.CancelledError) as error:
         attempt.give_up()
-        if outcome.done() and not outcome.cancelled() and outcome.exception() is None:
-            # It had come, and whoever waited for it was told to stop before he woke.
-            outcome.result().socket.close()
         if isinstance(error, TimeoutError):
             raise TimeoutError(f"the node did not answer within {TIMEOUT:g} s") from None
         raise
@@ -97,28 +92,46 @@ async def connect(endpoint: Endpoint, handshake: Handshake) -> Connected:
 
 def _settle(outcome: asyncio.Future[Connected], result: Connected | Exception) -> None:
     if outcome.cancelled():
-        if isinstance(result, Connected):
-            result.socket.close()
-    elif isinstance(result, Exception):
+        # Given up, and closed: see `_Attempt`.
+        return
+    if isinstance(result, Exception):
         outcome.set_exception(result)
     else:
         outcome.set_result(result)
 
 
 class _Attempt:
+    """One attempt, in its thread; what comes of it after it was given up is closed."""
+
     def __init__(self, endpoint: Endpoint, handshake: Handshake) -> None:
         self._endpoint = endpoint
         self._handshake = handshake
         self._deadline = time.monotonic() + TIMEOUT
         self._socket: socket.socket | None = None
+        self._lock = threading.Lock()
+        self._given_up = False
+        self._connected: Connected | None = None
 
     def give_up(self) -> None:
-        self._deadline = 0.0
-        if self._socket is not None:
-            with contextlib.suppress(OSError):
-                self._socket.shutdown(socket.SHUT_RDWR)
+        with self._lock:
+            self._given_up = True
+            self._deadline = 0.0
+            if self._socket is not None:
+                with contextlib.suppress(OSError):
+                    self._socket.shutdown(socket.SHUT_RDWR)
+            if self._connected is not None:
+                self._connected.socket.close()
 
     def connect(self) -> Connected:
+        connected = self._connect()
+        with self._lock:
+            if self._given_up:
+                connected.socket.close()
+                raise TimeoutError("given up")
+            self._connected = connected
+        return connected
+
+    def _connect(self) -> Connected:
         self._socket = stream = self._open()
         try:
             accepted = self._shake_hands(stream)
