@@ -11,14 +11,23 @@ be run.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import fcntl
 import json
+import signal
 import sys
 import time
 from dataclasses import asdict
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from tests.matrix.containers import ROOT, MatrixError, build, run_tests, say, versions
 from tests.matrix.results import SUITES, Result, counts, load, save, with_table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+#: Output, JUnit XML and logs.
+KEPT: Final = ROOT / ".cache/matrix"
 
 RESULTS: Final = ROOT / "docs/supported.json"
 README: Final = ROOT / "README.md"
@@ -42,14 +51,21 @@ def main() -> int:
     if unknown := set(suites) - set(SUITES):
         parser.error(f"no such suite: {' '.join(sorted(unknown))}")
 
+    # An end by SIGTERM is one, too: no container stays.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     results: dict[str, Result] = {}
     problems = []
-    for suite in suites:
-        try:
-            results[suite] = run(suite, tuple(chosen) or EVERYTHING)
-        except MatrixError as error:
-            say(str(error))
-            problems.append(suite)
+    try:
+        with alone():
+            for suite in suites:
+                try:
+                    results[suite] = run(suite, tuple(chosen) or EVERYTHING)
+                except MatrixError as error:
+                    say(str(error))
+                    problems.append(suite)
+    except BlockingIOError:
+        say("it runs in this checkout already")
+        return 2
     if arguments.json:
         json.dump({suite: asdict(found) for suite, found in results.items()}, sys.stdout, indent=2)
         sys.stdout.write("\n")
@@ -60,13 +76,26 @@ def main() -> int:
     return 0 if all(found.supported for found in results.values()) else 1
 
 
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """One run in a checkout at a time.
+
+    Raises:
+        BlockingIOError: There is one.
+    """
+    KEPT.mkdir(parents=True, exist_ok=True)
+    with (KEPT / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+
+
 def run(suite: str, arguments: tuple[str, ...]) -> Result:
     """One suite, from its image to its result.
 
     Raises:
         MatrixError: It could not be run, or was ended.
     """
-    directory = ROOT / ".cache/matrix" / suite
+    directory = KEPT / suite
     directory.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
     say(f"{suite}: its image")

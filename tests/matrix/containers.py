@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import json
 import subprocess
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 ROOT: Final = Path(__file__).parents[2]
+
+#: What images and containers of this checkout are named by: another's are not these.
+CHECKOUT: Final = hashlib.sha256(str(ROOT).encode()).hexdigest()[:8]
 
 #: Seconds for one suite's tests; they take a quarter of it on two cores.
 TIMEOUT: Final = 3600
@@ -55,7 +59,7 @@ def build(suite: str, log: Path) -> str:
     Raises:
         MatrixError: It cannot be made; the log has why.
     """
-    image = f"megaphone-matrix:{suite}"
+    image = f"megaphone-matrix-{CHECKOUT}:{suite}"
     before = _image_id(image)
     with log.open("wb") as output:
         for command, given in (
@@ -122,7 +126,7 @@ def run_tests(suite: str, image: str, arguments: Sequence[str], directory: Path)
 
 @contextlib.contextmanager
 def _container(suite: str, image: str, command: Sequence[str]) -> Iterator[str]:
-    name = f"megaphone-matrix-{suite}"
+    name = f"megaphone-matrix-{CHECKOUT}-{suite}"
     _remove(name)  # What a run that was killed has left.
     created = subprocess.run(
         ("docker", "create", "--name", name, *OPTIONS, image, *command),
