@@ -21,10 +21,19 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Final
 
 from tests.matrix.containers import ROOT, MatrixError, build, run_tests, say, versions
-from tests.matrix.results import SUITES, Result, counts, load, save, with_table
+from tests.matrix.results import (
+    SUITES,
+    Result,
+    counts,
+    failed_tests,
+    load,
+    save,
+    with_table,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 #: Output, JUnit XML and logs.
 KEPT: Final = ROOT / ".cache/matrix"
@@ -107,12 +116,31 @@ def run(suite: str, arguments: tuple[str, ...]) -> Result:
     if status not in {0, 1} or not junit.is_file():
         raise MatrixError(f"{suite}: pytest ended with status {status}: {directory}/output.txt")
     ended = counts(junit.read_text())
-    found = Result(**told, passed=ended.passed, failed=ended.failed, skipped=ended.skipped)
+    again = once_more(suite, image, junit.read_text(), directory / "again") if ended.failed else 0
+    found = Result(
+        **told,
+        passed=ended.passed + again,
+        failed=0 if again else ended.failed,
+        skipped=ended.skipped,
+        again=again,
+    )
     say(
         f"{suite}: {found.passed} passed, {found.failed} failed, {found.skipped} skipped in "
         f"{(time.monotonic() - started) / 60:.0f} minutes: {directory}"
     )
     return found
+
+
+def once_more(suite: str, image: str, junit: str, directory: Path) -> int:
+    """Runs the files of what failed again, for a busy machine fails tests; how many pass now.
+
+    None do unless all of them do: whatever fails twice is a failure.
+    """
+    failed = failed_tests(junit)
+    say(f"{suite}: once more: {' '.join(sorted(failed))}")
+    directory.mkdir(exist_ok=True)
+    passes = run_tests(suite, image, tuple(sorted(failed)), directory) == 0
+    return sum(map(len, failed.values())) if passes else 0
 
 
 def write(results: dict[str, Result]) -> None:

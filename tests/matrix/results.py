@@ -39,6 +39,8 @@ class Result:
     passed: int
     failed: int
     skipped: int
+    #: Of those that passed: what failed first, and passed when its files were run once more.
+    again: int = 0
 
     @property
     def supported(self) -> bool:
@@ -67,6 +69,16 @@ def counts(junit: str) -> Counts:
     return Counts(max(0, total("tests") - failed - skipped), failed, skipped)
 
 
+def failed_tests(junit: str) -> dict[str, set[str]]:
+    """The names of the tests that failed, by their file as pytest takes it."""
+    found: dict[str, set[str]] = {}
+    for case in ET.fromstring(junit).iter("testcase"):
+        if case.find("failure") is not None or case.find("error") is not None:
+            file = f"{case.get('classname', '').replace('.', '/')}.py"
+            found.setdefault(file, set()).add(case.get("name", ""))
+    return found
+
+
 def load(path: Path) -> dict[str, Result]:
     """The results by suite; none where there is no file yet."""
     if not path.exists():
@@ -91,8 +103,9 @@ def table(results: Mapping[str, Result]) -> str:
             # Without what Debian adds, and which fix of a Python it is.
             ejabberd = found.ejabberd.partition("-")[0]
             python = ".".join(found.python.split(".")[:2])
+            again = f", {found.again} of them at a second run" * bool(found.again)
             skipped = f", {found.skipped} skipped" * bool(found.skipped)
-            tests = f"{found.passed:,} passed{skipped}"
+            tests = f"{found.passed:,} passed{again}{skipped}"
             lines.append(f"| {suite} | {ejabberd} | {found.otp} | {python} | {tests} |")
     return "\n".join(lines) + "\n"
 

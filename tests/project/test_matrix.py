@@ -1,6 +1,17 @@
 import pytest
 
-from tests.matrix.results import BEGIN, END, Counts, Result, counts, load, save, table, with_table
+from tests.matrix.results import (
+    BEGIN,
+    END,
+    Counts,
+    Result,
+    counts,
+    failed_tests,
+    load,
+    save,
+    table,
+    with_table,
+)
 
 PASSED = Result("24.12-3+deb13u2", "27", "3.13.5", passed=1234, failed=0, skipped=2)
 FAILED = Result("26.07", "29", "3.14.0", passed=1200, failed=1, skipped=0)
@@ -47,3 +58,16 @@ def test_the_readme_keeps_what_stands_around_the_table():
 def test_a_readme_without_a_place_for_it(readme):
     with pytest.raises(ValueError, match="no place"):
         with_table(readme, {})
+
+
+def test_what_failed_first_and_passed_at_a_second_run_is_told():
+    junit = (
+        '<testsuites><testsuite tests="3" failures="1" errors="2">'
+        '<testcase classname="tests.e2e.test_a" name="x[1]"><failure/></testcase>'
+        '<testcase classname="tests.e2e.test_a" name="y"><error/></testcase>'
+        '<testcase classname="tests.e2e.test_a" name="y"><error/></testcase>'
+        '<testcase classname="tests.bridge.test_b" name="z"/></testsuite></testsuites>'
+    )
+    assert failed_tests(junit) == {"tests/e2e/test_a.py": {"x[1]", "y"}}
+    found = Result("26.07", "29", "3.14.0", passed=10, failed=0, skipped=0, again=2)
+    assert "| 10 passed, 2 of them at a second run |" in table({"sid": found})
