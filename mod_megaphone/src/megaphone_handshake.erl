@@ -9,7 +9,7 @@
 %%% No term of Erlang's is decoded of somebody who has not proved anything.
 -module(megaphone_handshake).
 
--export([new/0, opened/2, proved/3, accept/3, refuse/2, secret/1, remedy/1]).
+-export([new/0, opened/2, proved/3, accept/3, refuse/2, secret/1]).
 -export_type([handshake/0, claim/0, refusal/0, secret/0]).
 
 -define(MAGIC, "megaphone").
@@ -110,7 +110,7 @@ without_end(Read) ->
         _ -> Read
     end.
 
-%% @doc How a secret is made.
+%% How a secret is made.
 -spec remedy(file:filename_all()) -> iodata().
 remedy(File) ->
     io_lib:format("make one with 'openssl rand -hex 32 > ~ts' and give the sidecar the same", [File]).

@@ -13,6 +13,7 @@ import pytest
 
 from erlang_port.messages import BatchDone, Heartbeat
 from tests.bridge.fanout.conftest import a_batch, texts
+from tests.bridge.sidecar.notified import heard
 from tests.bridge.waiting import until
 from tests.erlang_port.otp.port_stand_in import PortStandIn
 from tests.support.processes import alive, children, state
@@ -118,15 +119,6 @@ def systemd(tmp_path):
         listener.bind(str(tmp_path / "notify"))
         listener.setblocking(False)
         yield listener
-
-
-def heard(listener):
-    said = []
-    while True:
-        try:
-            said.append(listener.recv(4096).decode())
-        except BlockingIOError:
-            return said
 
 
 async def test_a_whole_life(program, node, systemd, tmp_path):

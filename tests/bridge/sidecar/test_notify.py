@@ -6,6 +6,7 @@ import socket
 import pytest
 
 from bridge.sidecar import notify
+from tests.bridge.sidecar.notified import heard
 
 
 @pytest.fixture(params=["file", "abstract"])
@@ -17,15 +18,6 @@ def systemd(request, tmp_path, monkeypatch):
         listener.setblocking(False)
         monkeypatch.setenv("NOTIFY_SOCKET", name)
         yield listener
-
-
-def heard(listener):
-    said = []
-    while True:
-        try:
-            said.append(listener.recv(4096).decode())
-        except BlockingIOError:
-            return said
 
 
 @pytest.fixture(autouse=True)
